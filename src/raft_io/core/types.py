@@ -1,0 +1,170 @@
+"""Values: what a log holds and what a node is. Plain, typed, compared by value."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import ClassVar, Final, TypeAlias, final
+
+from mypy_extensions import i64
+
+__all__ = [
+    "EntryKind",
+    "HardState",
+    "Index",
+    "LogEntry",
+    "Membership",
+    "NodeId",
+    "Role",
+    "Term",
+]
+
+NodeId: TypeAlias = int
+Term: TypeAlias = int
+Index: TypeAlias = int
+
+MAX: Final = 2**63 - 1
+"""The largest id, term and index. A term or an index of it is refused, so that there is always a next one."""
+
+NOBODY: Final = -1
+"""Inside the core: no leader, no vote."""
+
+
+def checked(value: int, name: str) -> i64:
+    """`value` if it is an integer in `0 .. 2**63 - 1`; `TypeError` or `ValueError` otherwise."""
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 0 or value > MAX:
+        raise ValueError(f"{name} must be in 0 .. 2**63 - 1, not {value}")
+    return int(value)
+
+
+def checked_bytes(value: bytes, name: str) -> bytes:
+    """`value` if it is `bytes`; `TypeError` otherwise."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"{name} must be bytes, not {type(value).__name__}")
+    return value
+
+
+class Value:
+    """Equality, hash, `repr`, copying and pickling from the constructor's arguments (`__match_args__`)."""
+
+    __slots__ = ()
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+
+    def _fields(self) -> tuple[object, ...]:
+        return tuple([getattr(self, name) for name in self.__match_args__])
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__match_args__)
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, self._fields()))
+
+    def __repr__(self) -> str:
+        fields = [f"{name}={getattr(self, name)!r}" for name in self.__match_args__]
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), self._fields()
+
+
+class Role(enum.Enum):
+    """The role a node plays; it is always in exactly one (paper, section 5.1)."""
+
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+    def __repr__(self) -> str:
+        return f"Role.{self.name}"
+
+
+class EntryKind(enum.IntEnum):
+    """What a log entry is for. Only `NORMAL` entries reach the state machine."""
+
+    NORMAL = 0
+    MEMBERSHIP = 1
+    NOOP = 2
+
+    def __repr__(self) -> str:
+        return f"EntryKind.{self.name}"
+
+
+NORMAL: Final = EntryKind.NORMAL
+NOOP: Final = EntryKind.NOOP
+
+
+@final
+class LogEntry(Value):
+    """One entry of the replicated log; `term` and `index` together identify it (paper, section 5.3).
+
+    `command` is opaque bytes. Indexes count from 1.
+
+    >>> LogEntry(2, 7, b"put k v")
+    LogEntry(term=2, index=7, command=b'put k v', kind=EntryKind.NORMAL)
+    """
+
+    __slots__ = ("command", "index", "kind", "term")
+    __match_args__: ClassVar[tuple[str, ...]] = ("term", "index", "command", "kind")
+
+    def __init__(self, term: Term, index: Index, command: bytes = b"", kind: EntryKind = NORMAL) -> None:
+        self.term: i64 = checked(term, "term")
+        self.index: i64 = checked(index, "index")
+        self.command: bytes = checked_bytes(command, "command")
+        self.kind: EntryKind = kind if isinstance(kind, EntryKind) else EntryKind(kind)
+
+
+@final
+class HardState(Value):
+    """What must survive a crash besides the log: the current term and the vote in it (paper, figure 2).
+
+    >>> HardState()
+    HardState(term=0, voted_for=None)
+    """
+
+    __slots__ = ("term", "voted_for")
+    __match_args__: ClassVar[tuple[str, ...]] = ("term", "voted_for")
+
+    def __init__(self, term: Term = 0, voted_for: NodeId | None = None) -> None:
+        self.term: i64 = checked(term, "term")
+        self.voted_for: int | None = None if voted_for is None else checked(voted_for, "voted_for")
+
+
+def _ids(ids: Iterable[NodeId], name: str) -> frozenset[int]:
+    return frozenset([int(checked(node, f"an id in {name}")) for node in ids])
+
+
+def _listed(ids: frozenset[int]) -> str:
+    return f"[{', '.join([str(node) for node in sorted(ids)])}]"
+
+
+@final
+class Membership(Value):
+    """Who takes part: `voters` decide, `learners` only receive; `outgoing`, when not empty, are the voters
+    of the old half of a joint membership (paper, section 6).
+
+    >>> Membership([1, 2, 3])
+    Membership(voters=[1, 2, 3], learners=[], outgoing=[])
+    """
+
+    __slots__ = ("learners", "outgoing", "voters")
+    __match_args__: ClassVar[tuple[str, ...]] = ("voters", "learners", "outgoing")
+
+    def __init__(
+        self,
+        voters: Iterable[NodeId],
+        learners: Iterable[NodeId] = (),
+        outgoing: Iterable[NodeId] = (),
+    ) -> None:
+        self.voters: frozenset[int] = _ids(voters, "voters")
+        self.learners: frozenset[int] = _ids(learners, "learners")
+        self.outgoing: frozenset[int] = _ids(outgoing, "outgoing")
+
+    def __repr__(self) -> str:
+        return (
+            f"Membership(voters={_listed(self.voters)}, learners={_listed(self.learners)}, "
+            f"outgoing={_listed(self.outgoing)})"
+        )
