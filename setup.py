@@ -1,0 +1,48 @@
+"""Builds the hot path with mypyc where there is a C compiler; plain Python otherwise, or with RAFT_IO_PURE=1."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+SOURCE = Path("src/raft_io")
+COMPILED = [*sorted(SOURCE.glob("core/[a-z]*.py")), SOURCE / "wire.py"]
+
+
+def can_compile() -> bool:
+    """Whether a C extension can be built here."""
+    from distutils.ccompiler import new_compiler
+    from distutils.sysconfig import customize_compiler
+
+    with tempfile.TemporaryDirectory() as folder:
+        probe = Path(folder) / "probe.c"
+        probe.write_text("#include <Python.h>\nint main(void) { return 0; }\n")
+        compiler = new_compiler()
+        customize_compiler(compiler)
+        try:
+            compiler.compile([str(probe)], output_dir=folder, include_dirs=[sysconfig.get_path("include")])
+        except Exception as error:
+            print(f"raft-io: no working C compiler ({error}); building plain Python", file=sys.stderr)
+            return False
+    return True
+
+
+def extensions() -> list[Extension]:
+    """The compiled modules, all in one group, so that they call each other directly."""
+    if os.environ.get("RAFT_IO_PURE", "") not in ("", "0") or not can_compile():
+        return []
+    from mypyc.build import mypycify
+
+    return mypycify(
+        ["--config-file", os.devnull, "--strict", *[str(path) for path in COMPILED]],
+        opt_level="3",
+        group_name="raft_io",
+    )
+
+
+setup(ext_modules=extensions())

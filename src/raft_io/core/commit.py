@@ -1,0 +1,66 @@
+"""Commitment: advance the commit index, and hand out what is committed (paper, sections 5.3 and 5.4.2)."""
+
+from __future__ import annotations
+
+from mypy_extensions import i64
+
+from raft_io.core import quorum
+from raft_io.core.actions import Action, Apply
+from raft_io.core.state import State
+from raft_io.core.types import NORMAL
+
+__all__ = ["advance", "can_apply", "commit_to", "emit_applies"]
+
+_PAGE: i64 = 64
+
+
+def advance(st: State) -> None:
+    """A leader commits what a majority has, itself counted by what is durable here, from its own term on:
+    earlier entries are committed with it (section 5.4.2, figure 8)."""
+    matches: list[int] = [st.stable_index]
+    for follower in st.followers:
+        matches.append(follower.match)
+    index = quorum.committed_index(matches)
+    if index > st.commit_index and index >= st.term_start:
+        done = index - (st.last_index - len(st.sizes))
+        if done > 0:
+            st.uncommitted_bytes -= sum(st.sizes[:done])
+            del st.sizes[:done]
+        commit_to(st, index)
+
+
+def commit_to(st: State, index: i64) -> None:
+    """Everything through `index` is committed."""
+    if index > st.commit_index:
+        st.commit_index = index
+        st.work = True
+
+
+def _applicable(st: State) -> i64:
+    return min(st.commit_index, st.stable_index)
+
+
+def can_apply(st: State) -> bool:
+    """Whether something committed and durable here is not applied yet."""
+    return st.last_applied < _applicable(st)
+
+
+def emit_applies(st: State, actions: list[Action]) -> None:
+    """Hand out what is committed and durable here, in order, as far as `max_apply_bytes` goes."""
+    last = _applicable(st)
+    budget = st.max_apply_bytes
+    while st.last_applied < last:
+        first = st.last_applied + 1
+        for entry in st.log.entries(first, min(last, first + _PAGE - 1)):
+            assert entry.index == st.last_applied + 1, "the log holds what is committed"
+            if entry.kind is NORMAL:
+                size = len(entry.command)
+                if st.max_apply_bytes > 0:
+                    if budget < size and budget < st.max_apply_bytes:
+                        return
+                    budget -= size
+                actions.append(Apply(entry.index, entry.term, entry.command))
+            st.last_applied = entry.index
+        assert st.last_applied >= first, "the log holds what is committed"
+        if st.max_apply_bytes > 0 and budget <= 0:
+            return

@@ -1,0 +1,123 @@
+"""The only writers of the log, and what is known to be durable in it.
+
+"Persist before you respond" (paper, section 5, figure 2: state updated on stable storage before responding
+to RPCs). A leader may send its entries before they are durable here (thesis, section 10.2.1), for it counts
+itself only afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mypy_extensions import i64
+
+from raft_io.core.messages import AppendEntriesReply, Message
+from raft_io.core.state import State, Ticket
+from raft_io.core.terms import term_of
+from raft_io.core.types import NOBODY, HardState, LogEntry
+from raft_io.errors import StorageError
+
+__all__ = [
+    "append",
+    "fail",
+    "issue_ticket",
+    "relies_on_unsynced",
+    "save_hard_state",
+    "settle_tickets",
+    "stalled",
+    "sync",
+    "truncate",
+]
+
+
+def append(st: State, entries: Sequence[LogEntry]) -> None:
+    """Append entries that continue the log."""
+    st.log.append(entries)
+    last = entries[-1]
+    st.last_index = last.index
+    st.last_term = last.term
+    st.dirty = True
+    st.work = True
+
+
+def truncate(st: State, first: i64) -> None:
+    """Remove the entries at `first` and after: they conflict with a leader's (section 5.3)."""
+    assert first > st.commit_index, "a committed entry is never removed"
+    st.log.truncate(first)
+    last = first - 1
+    st.last_index = last
+    st.last_term = term_of(st, last)
+    if st.stable_index > last:
+        st.stable_index = last
+    for ticket in st.tickets:
+        if ticket.index > last:
+            ticket.index = last
+    st.dirty = True
+    st.work = True
+
+
+def save_hard_state(st: State) -> None:
+    """Write the term and the vote."""
+    st.log.set_hard_state(HardState(st.term, None if st.voted_for == NOBODY else st.voted_for))
+    st.hard_written += 1
+    st.dirty = True
+    st.work = True
+
+
+def sync(st: State) -> None:
+    """Make all of it durable now."""
+    st.log.sync()
+    st.dirty = False
+    st.stable_index = st.last_index
+    st.hard_synced = st.hard_written
+
+
+def issue_ticket(st: State) -> i64:
+    """A number for the sync that will make all that is written so far durable."""
+    number = st.next_ticket
+    st.next_ticket = number + 1
+    st.tickets.append(Ticket(number, st.last_index, st.hard_written, st.now))
+    st.dirty = False
+    return number
+
+
+def settle_tickets(st: State, number: i64) -> bool:
+    """The sync of ticket `number` is done, and with it every earlier one. Returns whether that was news:
+    a ticket that is settled already, or was never handed out, says nothing."""
+    if number >= st.next_ticket:
+        return False
+    settled = 0
+    for ticket in st.tickets:
+        if ticket.number > number:
+            break
+        settled += 1
+        if ticket.index > st.stable_index:
+            st.stable_index = ticket.index
+        st.hard_synced = ticket.writes
+    del st.tickets[:settled]
+    return settled > 0
+
+
+def relies_on_unsynced(st: State, message: Message) -> bool:
+    """Whether a crash now could make this node unsay `message`: its term, its vote, or an entry that it
+    acknowledges may be lost."""
+    if st.hard_synced != st.hard_written:
+        return True
+    if isinstance(message, AppendEntriesReply):
+        return message.success and message.match_index > st.stable_index
+    return False
+
+
+def stalled(st: State) -> bool:
+    """Whether a sync has been out for longer than the longest election timeout: a disk that hangs is a disk
+    that failed."""
+    return len(st.tickets) > 0 and st.now - st.tickets[0].tick > st.election_max
+
+
+def fail(st: State, error: Exception) -> Exception:
+    """The node is dead: something failed halfway, and what is on its disk is no longer known. Returns what to
+    raise: a `StorageError`, but our own bug as itself."""
+    failure = error if isinstance(error, StorageError) else StorageError.wrap("run the node", error)
+    if st.failed is None:
+        st.failed = failure
+    return error if isinstance(error, AssertionError) else failure
