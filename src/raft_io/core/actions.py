@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, TypeAlias, Union, final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from raft_io.core.messages import Message
 from raft_io.core.types import Index, NodeId, Term, Value, checked, checked_bytes
@@ -13,6 +13,7 @@ __all__ = ["Action", "Apply", "Send", "Sync"]
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Send(Value):
     """Deliver `message` to the peer `to`. It may be lost, late, doubled or out of order."""
 
@@ -25,6 +26,7 @@ class Send(Value):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Apply(Value):
     """Apply a committed command. Indexes strictly increase, and each comes once."""
 
@@ -38,6 +40,7 @@ class Apply(Value):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Sync(Value):
     """Make the log durable, then feed `Synced(ticket)`; what follows in the list waits for it
     (`deferred_sync` only)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mypy_extensions import i64
 
 from raft_io.core import quorum
@@ -11,7 +13,7 @@ from raft_io.core.types import NORMAL
 
 __all__ = ["advance", "can_apply", "commit_to", "emit_applies"]
 
-_PAGE: i64 = 64
+_PAGE: Final = 64
 
 
 def advance(st: State) -> None:
@@ -24,7 +26,8 @@ def advance(st: State) -> None:
     if index > st.commit_index and index >= st.term_start:
         done = index - (st.last_index - len(st.sizes))
         if done > 0:
-            st.uncommitted_bytes -= sum(st.sizes[:done])
+            for place in range(done):
+                st.uncommitted_bytes -= st.sizes[place]
             del st.sizes[:done]
         commit_to(st, index)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, Final, final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from raft_io.core.types import NodeId, Value, checked
 
@@ -21,6 +21,7 @@ def _at_least(value: int, minimum: int, name: str) -> i64:
 
 
 @final
+@mypyc_attr(acyclic=True)
 class RaftConfig(Value):
     """The configuration of one node. Immutable: every `with_...` and `replace` returns a new one.
 

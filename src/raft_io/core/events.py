@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, TypeAlias, Union, final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from raft_io.core.messages import (
     AppendEntries,
@@ -19,6 +19,7 @@ __all__ = ["Event", "Propose", "Receive", "SyncFailed", "Synced", "Tick"]
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Tick(Value):
     """One tick of the logical clock. The caller picks what a tick is in seconds."""
 
@@ -30,6 +31,7 @@ class Tick(Value):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Receive(Value):
     """A message arrived from a peer."""
 
@@ -43,6 +45,7 @@ class Receive(Value):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Propose(Value):
     """Replicate `command`, opaque bytes. Raises `NotLeaderError` or `OverloadedError`."""
 
@@ -54,6 +57,7 @@ class Propose(Value):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Synced(Value):
     """A `log.sync()` begun after the drain that returned `Sync(ticket)` has finished (`deferred_sync`)."""
 
@@ -65,6 +69,7 @@ class Synced(Value):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class SyncFailed(Value):
     """That `log.sync()` failed, as `detail` says. Every later call raises `StorageError`."""
 

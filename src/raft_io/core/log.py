@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final, final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i64, mypyc_attr
 
 from raft_io.core.types import HardState, Index, LogEntry, Term
 from raft_io.errors import StorageError
@@ -90,8 +90,8 @@ REQUIRED: Final = (
 
 def check_contiguous(entries: Sequence[LogEntry], last_index: Index) -> None:
     """Raise `StorageError` unless `entries` continue a log that ends at `last_index`."""
-    expected = last_index + 1
-    for entry in entries:
+    expected: i64 = last_index + 1
+    for entry in entries if isinstance(entries, tuple) else tuple(entries):
         if entry.index != expected:
             raise StorageError("append entries", f"expected index {expected}, got {entry.index}")
         expected += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, TypeAlias, Union, final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from raft_io.core.types import Index, LogEntry, NodeId, Term, Value, checked
 
@@ -22,6 +22,7 @@ __all__ = [
 
 
 @final
+@mypyc_attr(acyclic=True)
 class RequestVote(Value):
     """A candidate asks for a vote in `term`; the last two fields let voters compare logs (section 5.4.1)."""
 
@@ -41,6 +42,7 @@ class RequestVote(Value):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class RequestVoteReply(Value):
     """The answer to a `RequestVote`. `sender` names the voter, so that votes are counted by id."""
 
@@ -54,6 +56,7 @@ class RequestVoteReply(Value):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class AppendEntries(Value):
     """The leader replicates `entries` behind (`prev_log_index`, `prev_log_term`); without entries it is a
     heartbeat. `leader_commit` is the leader's commit index (section 5.3)."""
@@ -89,6 +92,7 @@ class AppendEntries(Value):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class AppendEntriesReply(Value):
     """The answer to an `AppendEntries`.
 

@@ -267,7 +267,7 @@ def _drain_syncing(st: State, actions: list[Action]) -> None:
     for send in st.outbox:
         if send.message.term == st.term:
             actions.append(send)
-    st.outbox = []
+    st.outbox.clear()
     commit.emit_applies(st, actions)
 
 
@@ -281,7 +281,7 @@ def _drain_deferred(st: State, actions: list[Action]) -> None:
                 held.append(send)
             else:
                 actions.append(send)
-    st.outbox = []
+    st.outbox.clear()
     commit.emit_applies(st, actions)
     if st.dirty or held:
         actions.append(Sync(durability.issue_ticket(st)))

@@ -32,5 +32,15 @@ def committed_index(matches: list[int]) -> i64:
     >>> int(committed_index([7, 3, 5]))
     5
     """
-    ordered = sorted(matches)
-    return ordered[len(ordered) - majority(len(ordered))]
+    # Counting beats sorting for as few voters as a cluster has.
+    needed = majority(len(matches))
+    best: i64 = 0
+    for candidate in matches:
+        if candidate > best:
+            count: i64 = 0
+            for match in matches:
+                if match >= candidate:
+                    count += 1
+            if count >= needed:
+                best = candidate
+    return best

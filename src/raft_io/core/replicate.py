@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mypy_extensions import i64
 
 from raft_io.core import commit, durability
@@ -14,7 +16,7 @@ from raft_io.core.types import LogEntry
 
 __all__ = ["handle_append_entries_reply", "propose", "send_appends"]
 
-NO_ENTRIES: tuple[LogEntry, ...] = ()
+_NO_ENTRIES: Final[tuple[LogEntry, ...]] = ()
 
 
 def accepts(st: State, size: i64) -> bool:
@@ -38,7 +40,7 @@ def propose(st: State, command: bytes, size: i64) -> i64:
 def send_appends(st: State) -> None:
     """Put into the outbox what each follower should get now."""
     batch_start: i64 = 0
-    batch: tuple[LogEntry, ...] = NO_ENTRIES
+    batch: tuple[LogEntry, ...] = _NO_ENTRIES
     for follower in st.followers:
         sent = False
         while follower.next <= st.last_index and follower.can_send(st.max_inflight):
@@ -49,7 +51,7 @@ def send_appends(st: State) -> None:
             follower.sent(batch[-1].index)
             sent = True
         if not sent and (st.heartbeat_due or _owes_commit(st, follower)):
-            _send(st, follower, NO_ENTRIES)
+            _send(st, follower, _NO_ENTRIES)
     st.heartbeat_due = False
 
 

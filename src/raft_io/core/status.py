@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from raft_io.core.types import Index, Membership, NodeId, Role, Term, Value, checked
 
@@ -13,6 +13,7 @@ __all__ = ["FollowerStatus", "Status"]
 
 
 @final
+@mypyc_attr(acyclic=True)
 class FollowerStatus(Value):
     """One follower as the leader sees it: `state` is `"probe"` or `"replicate"`, `match_index` the last index
     known to agree, `next_index` the next to send, `inflight` how many messages wait for an answer."""
@@ -36,6 +37,7 @@ class FollowerStatus(Value):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Status(Value):
     """A node at one moment. `stable_index` is the last index that is durable here; `followers` is empty
     unless the node leads."""

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterable
 from typing import ClassVar, Final, TypeAlias, final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 __all__ = [
     "EntryKind",
@@ -30,8 +30,18 @@ NOBODY: Final = -1
 """Inside the core: no leader, no vote."""
 
 
+_SMALL: Final = 2**62 - 1
+"""Compiled, integers up to here are compared without a call."""
+
+
 def checked(value: int, name: str) -> i64:
     """`value` if it is an integer in `0 .. 2**63 - 1`; `TypeError` or `ValueError` otherwise."""
+    if type(value) is int and 0 <= value <= _SMALL:
+        return value
+    return _checked_slowly(value, name)
+
+
+def _checked_slowly(value: int, name: str) -> i64:
     if not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < 0 or value > MAX:
@@ -46,8 +56,13 @@ def checked_bytes(value: bytes, name: str) -> bytes:
     return value
 
 
+@mypyc_attr(acyclic=True)
 class Value:
-    """Equality, hash, `repr`, copying and pickling from the constructor's arguments (`__match_args__`)."""
+    """Equality, hash, `repr`, copying and pickling from the constructor's arguments (`__match_args__`).
+
+    Values hold no reference back to themselves, so that the garbage collector need not visit them
+    (`acyclic`): a collection does not walk a million log entries.
+    """
 
     __slots__ = ()
     __match_args__: ClassVar[tuple[str, ...]] = ()
@@ -98,6 +113,7 @@ NOOP: Final = EntryKind.NOOP
 
 
 @final
+@mypyc_attr(acyclic=True)
 class LogEntry(Value):
     """One entry of the replicated log; `term` and `index` together identify it (paper, section 5.3).
 
@@ -114,10 +130,11 @@ class LogEntry(Value):
         self.term: i64 = checked(term, "term")
         self.index: i64 = checked(index, "index")
         self.command: bytes = checked_bytes(command, "command")
-        self.kind: EntryKind = kind if isinstance(kind, EntryKind) else EntryKind(kind)
+        self.kind: EntryKind = NORMAL if kind is NORMAL else EntryKind(kind)
 
 
 @final
+@mypyc_attr(acyclic=True)
 class HardState(Value):
     """What must survive a crash besides the log: the current term and the vote in it (paper, figure 2).
 
@@ -142,6 +159,7 @@ def _listed(ids: frozenset[int]) -> str:
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Membership(Value):
     """Who takes part: `voters` decide, `learners` only receive; `outgoing`, when not empty, are the voters
     of the old half of a joint membership (paper, section 6).
