@@ -1,0 +1,367 @@
+"""The files of a log: a directory of segments, of which the last one is written.
+
+A segment is made under a temporary name, filled with zeros, given its header, synced, and only then named:
+a segment that has its name is whole, and so is the one before it, whose end its header states. A crash in
+between leaves a temporary file, which the next open removes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import Final, final
+
+from google_crc32c import value
+
+from raft_io.core.types import HardState, LogEntry
+from raft_io.errors import CorruptLogError, StorageError
+from raft_io.storage.fs import File, FileSystem, Lock
+from raft_io.storage.index import LogIndex, Place, offset_of, place_of, segment_of
+from raft_io.storage.records import (
+    MAX_LENGTH,
+    RECORD_HEADER,
+    SECTOR,
+    SEGMENT_HEADER,
+    SegmentHeader,
+    corrupt,
+    decode_body,
+    decode_header,
+    decode_segment_header,
+    encode_body,
+    encode_content,
+    encode_header,
+    encode_segment_header,
+)
+from raft_io.storage.scan import Scan, entries_start, judge_tail
+from raft_io.wire import decode_entries, encode_entries
+
+__all__ = ["Segments", "Written", "make_directory", "write_all"]
+
+LOCK_NAME: Final = "LOCK"
+TEMPORARY: Final = ".tmp"
+_NAME: Final = re.compile(r"(\d{16})\.wal")
+
+READ_SIZE: Final = 1 << 20
+"""Bytes read at a time when a segment is scanned."""
+
+FIRST_READ: Final = 4096
+"""Bytes read of a record before its size is known."""
+
+MAX_READERS: Final = 8
+"""Segments kept open for reading."""
+
+
+def segment_name(number: int) -> str:
+    """The file name of segment `number`."""
+    return f"{number:016d}.wal"
+
+
+def write_all(file: File, data: bytes, offset: int) -> None:
+    """Write all of `data`, however little the disk takes at a time. Raises `OSError`."""
+    done = file.pwrite(data, offset)
+    while done < len(data):
+        taken = file.pwrite(memoryview(data)[done:], offset + done)
+        if taken <= 0:
+            raise OSError(errno.EIO, "the disk takes no more of a write")
+        done += taken
+
+
+def read_up_to(file: File, size: int, offset: int) -> bytes:
+    """`size` bytes from `offset` on, fewer only where the file ends. Raises `OSError`."""
+    data = file.pread(size, offset)
+    while len(data) < size:
+        more = file.pread(size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def allocate(file: File, size: int) -> None:
+    """Grow `file` to `size`, all zeros behind what it has, with space reserved. Raises `OSError`."""
+    start = file.size()
+    try:
+        file.allocate(size)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        while start < size:
+            step = min(READ_SIZE, size - start)
+            write_all(file, bytes(step), start)
+            start += step
+
+
+def make_directory(fs: FileSystem, path: str) -> None:
+    """Make the directory `path` and its parents, durably, as far as they are missing. Raises `OSError`."""
+    parent = os.path.dirname(path)
+    try:
+        fs.mkdir(path)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        make_directory(fs, parent)
+        fs.mkdir(path)
+    fs.sync_dir(parent)
+
+
+@final
+class Written:
+    """What one record holds, on its way to the disk: a new hard state, a cut (0: none), entries; and the
+    log's last index and term behind it."""
+
+    __slots__ = ("cut", "entries", "hard_state", "last_index", "last_term")
+
+    def __init__(
+        self,
+        hard_state: HardState | None,
+        cut: int,
+        entries: list[LogEntry],
+        last_index: int,
+        last_term: int,
+    ) -> None:
+        self.hard_state = hard_state
+        self.cut = cut
+        self.entries = entries
+        self.last_index = last_index
+        self.last_term = last_term
+
+
+@final
+class Segments:
+    """The directory at `path`, locked. `recover` comes first, then `write`, from one thread at a time;
+    `read` at any time, from one thread at a time."""
+
+    def __init__(self, fs: FileSystem, path: str, segment_size: int) -> None:
+        self.fs = fs
+        self.path = path
+        self.segment_size = segment_size
+        self.active_path = ""
+        self._checksums: dict[int, int] = {}
+        self._readers: dict[int, File] = {}
+        self._active: File | None = None
+        self._header = SegmentHeader(0, 0)
+        self._offset = 0
+        self._sequence = 1
+        self._previous = 0
+        self._last_index = 0
+        self._last_term = 0
+        self._hard_state = HardState()
+        make_directory(fs, path)
+        self._lock: Lock = fs.lock(os.path.join(path, LOCK_NAME))
+
+    # Opening
+
+    def recover(self, index: LogIndex) -> HardState:
+        """Read everything into `index`, repair a torn tail, make durable what was found. Returns the hard
+        state. Raises `OSError`, `CorruptLogError`, `StorageError`."""
+        scan: Scan | None = None
+        numbers = self._numbers()
+        for number in numbers:
+            scan = self._scan(number, index, scan, number == numbers[-1])
+        if scan is None:
+            self._start(SegmentHeader(1, self.segment_size))
+        else:
+            self._adopt(scan)
+        self.fs.sync_dir(self.path)
+        return self._hard_state
+
+    def _numbers(self) -> list[int]:
+        names = self.fs.listdir(self.path)
+        for name in names:
+            if name.endswith(TEMPORARY):
+                self.fs.unlink(os.path.join(self.path, name))
+        numbers = sorted([int(match[1]) for match in map(_NAME.fullmatch, names) if match])
+        for expected, number in enumerate(numbers, 1):
+            if number != expected:
+                path = os.path.join(self.path, segment_name(expected))
+                raise corrupt(f"segment {expected} of {numbers[-1]} is missing", path, 0)
+        return numbers
+
+    def _scan(self, number: int, index: LogIndex, before: Scan | None, last: bool) -> Scan:
+        path = os.path.join(self.path, segment_name(number))
+        file = self.fs.open(path)
+        try:
+            header = decode_segment_header(read_up_to(file, SEGMENT_HEADER, 0), path)
+            check_start(header, number, index, before, path)
+            scan = Scan(header, index, path)
+            torn = scan_file(file, scan, last)
+            if last:
+                self._repair(file, scan, torn)
+        finally:
+            file.close()
+        self._checksums[number] = int(header.checksum)
+        return scan
+
+    def _repair(self, file: File, scan: Scan, torn: bool) -> None:
+        """Cut a torn record off, and make what is left durable.
+
+        The last record is written once more: after a sync that failed, the system may have it in memory,
+        take it for written, and leave it out of the next sync (Rebello and others, "Can applications
+        recover from fsync failures?", 2020). Every record before it was synced before it was written.
+        """
+        if torn:
+            file.truncate(int(scan.offset))
+        if file.size() < scan.header.capacity:
+            allocate(file, int(scan.header.capacity))
+        if scan.last_size:
+            start = int(scan.offset - scan.last_size)
+            write_all(file, read_up_to(file, int(scan.last_size), start), start)
+        file.sync()
+
+    def _adopt(self, scan: Scan) -> None:
+        self._header = scan.header
+        self._offset = int(scan.offset)
+        self._sequence = int(scan.sequence)
+        self._previous = int(scan.previous)
+        self._last_index = int(scan.index.last_index)
+        self._last_term = int(scan.index.last_term)
+        self._hard_state = scan.hard_state
+        self.active_path = scan.path
+        self._active = self.fs.open(scan.path)
+
+    # Writing
+
+    def write(self, what: Written) -> Place:
+        """Write one record and sync it; returns its place. Raises `OSError`; then nothing may follow."""
+        flags, content = encode_content(what.hard_state, what.cut, encode_entries(what.entries))
+        assert len(content) <= MAX_LENGTH
+        flags, body = encode_body(flags, content)
+        if self._offset + RECORD_HEADER + len(body) > self._header.capacity:
+            self._roll(RECORD_HEADER + len(body))
+        header = encode_header(
+            self._header.checksum, self._offset, len(content), body, self._sequence, self._previous, flags
+        )
+        place = place_of(int(self._header.number), self._offset)
+        active = self._active
+        assert active is not None
+        write_all(active, header + body, self._offset)
+        active.sync()
+        self._offset += RECORD_HEADER + len(body)
+        self._sequence += 1
+        self._previous = int.from_bytes(header[:4], "little")
+        self._last_index = what.last_index
+        self._last_term = what.last_term
+        if what.hard_state is not None:
+            self._hard_state = what.hard_state
+        return place
+
+    def _roll(self, size: int) -> None:
+        """Begin the next segment, with room for a record of `size` bytes. Everything before is synced."""
+        capacity = max(self.segment_size, (SEGMENT_HEADER + size + SECTOR - 1) // SECTOR * SECTOR)
+        self._start(
+            SegmentHeader(
+                self._header.number + 1,
+                capacity,
+                self._sequence,
+                self._previous,
+                self._offset,
+                self._last_index,
+                self._last_term,
+                self._hard_state,
+            )
+        )
+
+    def _start(self, header: SegmentHeader) -> None:
+        number = int(header.number)
+        path = os.path.join(self.path, segment_name(number))
+        self.active_path = path
+        file = self.fs.open(path + TEMPORARY, create=True)
+        try:
+            allocate(file, int(header.capacity))
+            write_all(file, encode_segment_header(header), 0)
+            file.sync()
+            self.fs.rename(path + TEMPORARY, path)
+            self.fs.sync_dir(self.path)
+        except BaseException:
+            file.close()
+            raise
+        if self._active is not None:
+            self._active.close()
+        self._active = file
+        self._header = header
+        self._checksums[number] = int(header.checksum)
+        self._offset = SEGMENT_HEADER
+        self._previous = int(header.checksum)
+
+    # Reading
+
+    def read(self, place: Place) -> list[LogEntry]:
+        """The entries of the record at `place`. Raises `OSError`, `CorruptLogError`."""
+        number = segment_of(place)
+        offset = offset_of(place)
+        path = os.path.join(self.path, segment_name(number))
+        file = self._reader(number, path)
+        data = read_up_to(file, FIRST_READ, offset)
+        record = None
+        if len(data) >= RECORD_HEADER:
+            record = decode_header(self._checksums[number], offset, data[:RECORD_HEADER])
+        if record is None:
+            raise corrupt("the checksum of a record's header does not match", path, offset)
+        if len(data) < record.size:
+            data += read_up_to(file, int(record.size) - len(data), offset + len(data))
+        body = data[RECORD_HEADER : record.size]
+        if value(body) != record.body_checksum:
+            raise corrupt("the checksum of a record does not match", path, offset)
+        content = decode_body(record.flags, body, record.length)
+        return decode_entries(content, entries_start(record.flags))
+
+    def _reader(self, number: int, path: str) -> File:
+        file = self._readers.pop(number, None)
+        if file is None:
+            file = self.fs.open(path)
+            if len(self._readers) >= MAX_READERS:
+                self._readers.pop(next(iter(self._readers))).close()
+        self._readers[number] = file
+        return file
+
+    def close(self) -> None:
+        """Release the files and the lock. Raises `OSError`."""
+        files = list(self._readers.values())
+        self._readers.clear()
+        if self._active is not None:
+            files.append(self._active)
+            self._active = None
+        try:
+            for file in files:
+                file.close()
+        finally:
+            self._lock.close()
+
+
+def check_start(header: SegmentHeader, number: int, index: LogIndex, before: Scan | None, path: str) -> None:
+    """Raise `CorruptLogError` unless `header` is that of segment `number`, where `before` ends."""
+    if header.number != number:
+        raise corrupt(f"this is segment {header.number}, not {number}", path, 16)
+    expected = SegmentHeader(number, header.capacity)
+    if before is not None:
+        expected = SegmentHeader(
+            number,
+            header.capacity,
+            before.sequence,
+            before.previous,
+            before.offset,
+            index.last_index,
+            index.last_term,
+            before.hard_state,
+        )
+    if encode_segment_header(expected) != encode_segment_header(header):
+        raise corrupt("the segment does not follow the one before it", path, 16)
+
+
+def scan_file(file: File, scan: Scan, last: bool) -> bool:
+    """Scan a whole segment; returns whether it ends in a torn record. Raises `OSError`, `CorruptLogError`."""
+    need = READ_SIZE
+    while True:
+        start = scan.offset
+        data = read_up_to(file, max(READ_SIZE, need), int(start))
+        need = int(scan.feed(data))
+        if need == 0 or (scan.offset == start and len(data) < need):
+            break
+    size = file.size()
+    return judge_tail(scan, read_up_to(file, max(size - int(scan.offset), 0), int(scan.offset)), last)
+
+
+def wrapped(context: str, error: Exception) -> StorageError:
+    """`error` as a `StorageError`, which it may already be."""
+    return error if isinstance(error, (StorageError, CorruptLogError)) else StorageError.wrap(context, error)
