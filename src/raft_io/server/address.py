@@ -1,0 +1,38 @@
+"""Addresses as people write them: `host:port`, `[ipv6]:port`, `:port` or `port`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["LOOPBACK", "Address"]
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a TCP port.
+
+    >>> Address.parse("7001")
+    Address(host='127.0.0.1', port=7001)
+    >>> str(Address.parse("[::1]:7001"))
+    '[::1]:7001'
+    """
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str | int) -> Address:
+        """The address in `text`; without a host it is on loopback. Raises `ValueError`."""
+        host, _, port = str(text).rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise ValueError(f"{text!r} is no address: write an IPv6 host as [host]:port")
+        if not (port.isascii() and port.isdigit()) or int(port) > 65535:
+            raise ValueError(f"{text!r} is no address: write host:port, with a port from 0 to 65535")
+        return cls(host or LOOPBACK, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -1,0 +1,300 @@
+"""The requests of one node on their way: gathered into entries, sent to the leader, retried, answered.
+
+Sans-I/O, and told the time. What is sent is one entry for all that arrived together; it is answered from
+what this node itself applies, so that nothing travels back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from raft_io.errors import NotLeaderError, OverloadedError
+from raft_io.server import envelope
+from raft_io.server.sessions import Applied, Opened
+
+__all__ = ["Answer", "Outbound", "Request", "Requests", "Waiter"]
+
+GATHER_BYTES: Final = 256 * 1024
+"""Requests that arrived together share an entry up to about this size."""
+
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of requests that wait here; above it new ones are refused."""
+
+REQUEST_OVERHEAD: Final = 64
+"""What a waiting request costs besides its bytes."""
+
+MAX_OPEN_KEYS: Final = 100_000
+"""Keys remembered whose outcome this node does not know."""
+
+RESEND_LIMIT: Final = 4
+"""The wait before an entry is sent again doubles this many times at most."""
+
+
+class Waiter(Protocol):
+    """Who asked, and gets the answer: exactly one of the two calls."""
+
+    def succeeded(self, value: Any) -> None:
+        """The result: what `apply` returned, or what the query of a read returned."""
+
+    def failed(self, error: Exception) -> None:
+        """A library error, or `TimeoutError` where the outcome is unknown."""
+
+
+Answer = tuple[Waiter, bool, Any]
+"""A waiter, whether it succeeded, and the value or error."""
+
+
+class Request:
+    """One request: a command, or a query that waits for a place in the log (`data` is `None`)."""
+
+    __slots__ = ("answered", "data", "deadline", "key", "query", "since", "waiter")
+
+    def __init__(
+        self,
+        waiter: Waiter,
+        deadline: float,
+        data: bytes | None,
+        key: bytes | None = None,
+        query: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.waiter = waiter
+        self.deadline = deadline
+        self.data = data
+        self.key = key
+        self.query = query
+        self.since = 0
+        self.answered = False
+
+    @property
+    def size(self) -> int:
+        """What it costs to keep, in bytes."""
+        return REQUEST_OVERHEAD + (len(self.data) if self.data is not None else 0) + len(self.key or b"")
+
+
+class Outbound:
+    """An entry on its way: what it holds, and where it was sent last."""
+
+    __slots__ = (
+        "attempts",
+        "data",
+        "deadline",
+        "hold_until",
+        "requests",
+        "route",
+        "sent_tick",
+        "sequence",
+        "size",
+    )
+
+    def __init__(self, sequence: int, data: bytes, requests: list[Request]) -> None:
+        self.sequence = sequence
+        self.data = data
+        self.requests = requests
+        self.size = sum(request.size for request in requests)
+        self.deadline = min((request.deadline for request in requests), default=float("inf"))
+        self.route: tuple[int, int] | None = None
+        """Leader and term that it was sent to."""
+        self.sent_tick = 0
+        self.hold_until = 0
+        """The tick before which it is not sent again."""
+        self.attempts = 0
+
+
+class Requests:
+    """What this node's callers wait for."""
+
+    def __init__(self, nonce: Callable[[], bytes], resend_ticks: int) -> None:
+        self._make_nonce = nonce
+        self._resend_ticks = resend_ticks
+        self._session = 0
+        self._opening: Outbound | None = None
+        self._nonce = b""
+        self._tick = 0
+        self._sequence = 0
+        self._queue: list[Request] = []
+        self._sent: dict[int, Outbound] = {}
+        self._bytes = 0
+        self._open_keys: dict[bytes, int] = {}
+        self.answers: list[Answer] = []
+        """What is to be told to waiters; whoever drives this takes it."""
+
+    def add(self, request: Request, applied: int) -> None:
+        """Take a request in. `applied`: the last index applied here. Raises `OverloadedError`."""
+        if self._bytes + request.size > MAX_WAITING_BYTES and self._bytes > 0:
+            raise OverloadedError(f"{self._bytes} bytes of requests are waiting here; try again later")
+        if request.key is not None:
+            request.since = self._open_keys.setdefault(request.key, applied)
+            if len(self._open_keys) > MAX_OPEN_KEYS:
+                del self._open_keys[next(iter(self._open_keys))]
+        self._bytes += request.size
+        self._queue.append(request)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits here."""
+        return bool(self._queue or self._sent or self._opening)
+
+    @property
+    def ready(self) -> bool:
+        """Whether something could be sent that was not."""
+        return bool(self._queue) and self._session != 0
+
+    def due(self, route: tuple[int, int], forwarded: bool, tick: int) -> list[Outbound]:
+        """What should go to the leader now. `route`: the leader and its term. Through another node
+        (`forwarded`) an entry may be lost on the way, so that it is sent again after a while; in the own
+        log it stays as long as this node leads."""
+        self._tick = tick
+        if self._queue and self._session == 0 and self._opening is None:
+            self._nonce = self._make_nonce()
+            self._opening = Outbound(0, envelope.encode_open(self._nonce), [])
+        due: list[Outbound] = []
+        for outbound in self._under_way():
+            late = forwarded and tick >= outbound.sent_tick + self._patience(outbound)
+            if (outbound.route != route or late) and tick >= outbound.hold_until:
+                due.append(outbound)
+        if self._session and self._queue:
+            due.extend(self._gather())
+        for outbound in due:
+            outbound.route = route
+            outbound.sent_tick = tick
+            outbound.attempts += 1
+        return due
+
+    def _under_way(self) -> list[Outbound]:
+        opening = [self._opening] if self._opening is not None else []
+        return [*opening, *self._sent.values()]
+
+    def _patience(self, outbound: Outbound) -> int:
+        return self._resend_ticks << min(max(outbound.attempts - 1, 0), RESEND_LIMIT)
+
+    def _gather(self) -> list[Outbound]:
+        """Put all that is queued into entries."""
+        gathered: list[Outbound] = []
+        queue = self._queue
+        self._queue = []
+        start = 0
+        while start < len(queue):
+            end = start
+            size = 0
+            while end < len(queue) and (end == start or size + queue[end].size <= GATHER_BYTES):
+                size += queue[end].size
+                end += 1
+            gathered.append(self._entry(queue[start:end]))
+            start = end
+        return gathered
+
+    def _entry(self, requests: list[Request]) -> Outbound:
+        self._sequence += 1
+        floor = next(iter(self._sent), self._sequence)
+        commands = [envelope.Command(request.data, request.key, request.since) for request in requests]
+        data = envelope.encode_requests(self._session, self._sequence, floor, commands)
+        outbound = Outbound(self._sequence, data, requests)
+        self._sent[self._sequence] = outbound
+        return outbound
+
+    def link_restored(self, leader: int) -> None:
+        """The connection to `leader` is new: what was sent over the old one may be lost."""
+        for outbound in self._under_way():
+            if outbound.route is not None and outbound.route[0] == leader:
+                outbound.route = None
+
+    def refused(self, session: int, sequence: int) -> None:
+        """The leader is overloaded and has not taken this entry in. Of one that was sent before nobody knows
+        whether it was taken then: it is tried again, later."""
+        outbound = self._sent.get(sequence) if session == self._session else self._opening
+        if outbound is None or outbound.sequence != sequence:
+            return
+        if outbound.attempts == 1 and outbound.requests:
+            self._finish(outbound, OverloadedError("the leader is overloaded; try again later"))
+        else:
+            outbound.route = None
+            outbound.hold_until = self._tick + self._patience(outbound)
+
+    def applied(self, outcome: Opened | Applied, machine: Any) -> None:
+        """An entry was applied here: if it is one of this node's, its requests are answered."""
+        if isinstance(outcome, Opened):
+            if self._opening is not None and outcome.nonce == self._nonce:
+                self._session = outcome.session
+                self._opening = None
+            return
+        if outcome.session != self._session:
+            return
+        if outcome.results is None:
+            self._start_over()
+            return
+        outbound = self._sent.pop(outcome.sequence, None)
+        if outbound is None:
+            return
+        self._bytes -= outbound.size
+        for request, result in zip(outbound.requests, outcome.results, strict=True):
+            if request.key is not None:
+                self._open_keys.pop(request.key, None)
+            if request.answered:
+                continue
+            request.answered = True
+            if isinstance(result, Exception):
+                self.answers.append((request.waiter, False, result))
+            elif request.query is not None:
+                self._query(request, machine)
+            else:
+                self.answers.append((request.waiter, True, result))
+
+    def _start_over(self) -> None:
+        """The session was evicted. What this node has not seen applied before that never will be, for a
+        session's id does not come back: all of it goes into a new session."""
+        self._session = 0
+        for outbound in self._sent.values():
+            self._bytes -= outbound.size
+        waiting = [r for outbound in self._sent.values() for r in outbound.requests if not r.answered]
+        self._bytes += sum(request.size for request in waiting)
+        self._sent = {}
+        self._queue = waiting + self._queue
+
+    def _query(self, request: Request, machine: Any) -> None:
+        assert request.query is not None
+        try:
+            value = request.query(machine)
+        except Exception as error:  # the caller's own function: its error goes back to it
+            self.answers.append((request.waiter, False, error))
+        else:
+            self.answers.append((request.waiter, True, value))
+
+    def expire(self, now: float, leader: int | None) -> None:
+        """Answer what has waited too long. What was never sent has certainly not been applied."""
+        if self._queue and any(request.deadline <= now for request in self._queue):
+            for request in self._queue:
+                if request.deadline <= now:
+                    self._bytes -= request.size
+                    self._answer(request, NotLeaderError(leader))
+            self._queue = [request for request in self._queue if not request.answered]
+        for outbound in [outbound for outbound in self._sent.values() if outbound.deadline <= now]:
+            for request in outbound.requests:
+                if request.deadline <= now and not request.answered:
+                    self._answer(request, TimeoutError("the outcome is unknown: no answer in time"))
+            left = [request.deadline for request in outbound.requests if not request.answered]
+            outbound.deadline = min(left, default=float("inf"))
+            if not left:
+                self._bytes -= outbound.size
+                del self._sent[outbound.sequence]
+
+    def abandon(self, error: Exception) -> None:
+        """The node stops. What was never sent fails with `error`; of the rest the outcome is unknown."""
+        for request in self._queue:
+            self._answer(request, error)
+        self._queue = []
+        for outbound in list(self._sent.values()):
+            self._finish(outbound, TimeoutError(f"the outcome is unknown: {error}"))
+
+    def _finish(self, outbound: Outbound, error: Exception) -> None:
+        for request in outbound.requests:
+            if not request.answered:
+                self._answer(request, error)
+        self._bytes -= outbound.size
+        del self._sent[outbound.sequence]
+
+    def _answer(self, request: Request, error: Exception) -> None:
+        request.answered = True
+        if request.key is not None and not isinstance(error, TimeoutError):
+            self._open_keys.pop(request.key, None)
+        self.answers.append((request.waiter, False, error))

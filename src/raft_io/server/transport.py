@@ -1,0 +1,292 @@
+"""Peers over TCP: every server dials every other and sends over that connection; it receives over those that
+the others made. Both sides introduce themselves first (`frames.Greeting`).
+
+Raft tolerates loss: what cannot be sent is dropped, and nothing grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from raft_io.core.types import NodeId
+from raft_io.errors import WireError
+from raft_io.server import frames
+from raft_io.server.address import Address
+from raft_io.server.frames import Frames, Greeting
+
+__all__ = ["Host", "Inbound", "Link", "Links"]
+
+log = logging.getLogger("raft_io.server")
+
+MAX_UNSENT: Final = 16 * 1024 * 1024
+"""Bytes that wait for a slow peer; above it frames to it are dropped."""
+
+GREETING_TIMEOUT: Final = 5.0
+"""Seconds within which a connection must be made and both sides introduced."""
+
+FIRST_DELAY: Final = 0.05
+LONGEST_DELAY: Final = 1.0
+"""Seconds between attempts to connect, doubling from the first to the longest, each shortened at random by up
+to a half so that servers do not try in step."""
+
+
+class Host(Protocol):
+    """What the connections need of the server they belong to."""
+
+    greeting: Greeting
+
+    def knows(self, node: NodeId) -> bool:
+        """Whether `node` is a peer of this server."""
+
+    def link_restored(self, peer: NodeId) -> None:
+        """The connection to `peer` was made anew."""
+
+    def frame(self, peer: NodeId, kind: int, body: bytes) -> None:
+        """A frame arrived from `peer`. Raises `WireError` for nonsense."""
+
+
+def _objection(host: Host, greeting: Greeting) -> str | None:
+    """Why `greeting` is not from a peer of this server, if it is not."""
+    if greeting.cluster_id != host.greeting.cluster_id:
+        return f"cluster {greeting.cluster_id!r}; this is cluster {host.greeting.cluster_id!r}"
+    if greeting.node == host.greeting.node:
+        return f"node {greeting.node} is this node itself"
+    if not host.knows(greeting.node):
+        return f"node {greeting.node} is no peer of node {host.greeting.node}"
+    return None
+
+
+class Inbound(asyncio.Protocol):
+    """A connection that a peer made, over which it sends."""
+
+    def __init__(self, host: Host, accepted: Callable[[Inbound], None]) -> None:
+        self._host = host
+        self._accepted = accepted
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self.peer: NodeId | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._patience = asyncio.get_running_loop().call_later(GREETING_TIMEOUT, self.close)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for kind, body in self._frames.feed(data):
+                if self.peer is not None:
+                    self._host.frame(self.peer, kind, body)
+                elif not self._greet(kind, body):
+                    return
+        except WireError as error:
+            self._refuse(str(error))
+
+    def _greet(self, kind: int, body: bytes) -> bool:
+        if kind != frames.HELLO:
+            raise WireError("a frame before the greeting")
+        greeting = Greeting.decode(body)
+        objection = _objection(self._host, greeting)
+        if objection is not None:
+            self._refuse(objection)
+            return False
+        assert self._transport is not None
+        self.peer = greeting.node
+        self._frames.limit = frames.MAX_FRAME
+        if self._patience is not None:
+            self._patience.cancel()
+        self._transport.write(self._host.greeting.encode(frames.WELCOME))
+        self._accepted(self)
+        return True
+
+    def _refuse(self, reason: str) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        name = self._transport.get_extra_info("peername")
+        log.warning("node %s: refused connection from %s: %s", self._host.greeting.node, name, reason)
+        self._transport.write(frames.encode(frames.REJECT, reason.encode()[: frames.MAX_GREETING - 1]))
+        self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        self._transport = None
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+class _Outbound(asyncio.Protocol):
+    """A connection that this server made, over which it sends."""
+
+    def __init__(self, host: Host, peer: NodeId) -> None:
+        self._host = host
+        self._peer = peer
+        self._frames = Frames()
+        loop = asyncio.get_running_loop()
+        self.transport: asyncio.Transport | None = None
+        self.greeted: asyncio.Future[None] = loop.create_future()
+        self.lost: asyncio.Future[None] = loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.write(self._host.greeting.encode(frames.HELLO))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for kind, body in self._frames.feed(data):
+                self._answer(kind, body)
+        except WireError as error:
+            self._fail(str(error))
+
+    def _answer(self, kind: int, body: bytes) -> None:
+        if kind == frames.REJECT:
+            self._fail(f"it refuses: {body.decode(errors='replace')}")
+        elif kind == frames.WELCOME and not self.greeted.done():
+            greeting = Greeting.decode(body)
+            objection = _objection(self._host, greeting)
+            if objection is None and greeting.node != self._peer:
+                objection = f"node {greeting.node} answers there"
+            if objection is not None:
+                self._fail(objection)
+            else:
+                self.greeted.set_result(None)
+        else:
+            self._fail("it sends what no peer sends here")
+
+    def _fail(self, reason: str) -> None:
+        if not self.greeted.done():
+            self.greeted.set_exception(ConnectionError(reason))
+        if self.transport is not None:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.greeted.done():
+            self.greeted.set_exception(ConnectionError("it closed the connection"))
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+
+class Link:
+    """The way to one peer: connects, and connects again; one writer that sends together what is given
+    together."""
+
+    def __init__(self, host: Host, peer: NodeId, address: Address, rng: random.Random) -> None:
+        self._host = host
+        self._peer = peer
+        self._address = address
+        self._rng = rng
+        self._transport: asyncio.Transport | None = None
+        self._complained = ""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def send(self, batch: list[bytes]) -> None:
+        """Send frames, or drop them when there is no connection or too much waits for it."""
+        transport = self._transport
+        if transport is not None and transport.get_write_buffer_size() <= MAX_UNSENT:
+            transport.write(batch[0] if len(batch) == 1 else b"".join(batch))
+
+    async def _run(self) -> None:
+        delay = FIRST_DELAY
+        while True:
+            connection = await self._connect()
+            if connection is not None:
+                delay = FIRST_DELAY
+                self._complained = ""
+                self._transport = connection.transport
+                log.info("node %s: connected to node %s at %s", self._own, self._peer, self._address)
+                self._host.link_restored(self._peer)
+                await connection.lost
+                self._transport = None
+                log.info("node %s: lost the connection to node %s", self._own, self._peer)
+            await asyncio.sleep(delay * self._rng.uniform(0.5, 1.0))
+            delay = min(delay * 2, LONGEST_DELAY)
+
+    @property
+    def _own(self) -> NodeId:
+        return self._host.greeting.node
+
+    async def _connect(self) -> _Outbound | None:
+        loop = asyncio.get_running_loop()
+        connection = _Outbound(self._host, self._peer)
+        try:
+            async with asyncio.timeout(GREETING_TIMEOUT):
+                await loop.create_connection(lambda: connection, self._address.host, self._address.port)
+                await connection.greeted
+        except (OSError, TimeoutError) as error:
+            self._complain(str(error) or "no answer")
+            if connection.transport is not None:
+                connection.transport.abort()
+            if connection.greeted.done() and not connection.greeted.cancelled():
+                connection.greeted.exception()
+            return None
+        return connection
+
+    def _complain(self, reason: str) -> None:
+        # Once per reason: a peer that is down for an hour is one line, not a thousand.
+        if reason != self._complained:
+            self._complained = reason
+            log.warning(
+                "node %s: cannot reach node %s at %s: %s", self._own, self._peer, self._address, reason
+            )
+
+    def close(self) -> None:
+        """End the connection and make no other."""
+        self._task.cancel()
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+
+
+class Links:
+    """All connections of a server: a `Link` to each peer, an `Inbound` from each, and the listener."""
+
+    def __init__(self, host: Host, peers: dict[NodeId, Address], rng: random.Random) -> None:
+        self._host = host
+        self._inbound: set[Inbound] = set()
+        self._listener: asyncio.Server | None = None
+        self._links: dict[NodeId, Link] = {}
+        self._peers = peers
+        self._rng = rng
+
+    async def start(self, listen: Address) -> Address:
+        """Listen and connect. Returns the address listened on. Raises `OSError`."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            lambda: Inbound(self._host, self._accept), listen.host, listen.port
+        )
+        bound = self._listener.sockets[0].getsockname()
+        for peer, address in self._peers.items():
+            self._links[peer] = Link(self._host, peer, address, self._rng)
+        return Address(listen.host, bound[1])
+
+    def _accept(self, connection: Inbound) -> None:
+        # A peer that dials anew has lost its old connection, whether this side knows yet or not.
+        for other in [other for other in self._inbound if other.peer == connection.peer]:
+            other.close()
+            self._inbound.discard(other)
+        self._inbound.add(connection)
+
+    def send(self, peer: NodeId, batch: list[bytes]) -> None:
+        """Send frames to `peer`, or drop them."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.send(batch)
+
+    async def close(self) -> None:
+        """End all connections and stop listening."""
+        if self._listener is not None:
+            self._listener.close()
+        for link in self._links.values():
+            link.close()
+        for connection in self._inbound:
+            connection.close()
+        if self._listener is not None:
+            await self._listener.wait_closed()
