@@ -1,6 +1,17 @@
-"""The durable log and what it stands on."""
+"""The durable log, the identity of its directory, and the file systems they stand on."""
 
 from raft_io.storage.fs import File, FileSystem, Lock, OsFileSystem
+from raft_io.storage.identity import Identity, open_identity
+from raft_io.storage.memfs import MemoryFileSystem
 from raft_io.storage.wal import WalLog
 
-__all__ = ["File", "FileSystem", "Lock", "OsFileSystem", "WalLog"]
+__all__ = [
+    "File",
+    "FileSystem",
+    "Identity",
+    "Lock",
+    "MemoryFileSystem",
+    "OsFileSystem",
+    "WalLog",
+    "open_identity",
+]

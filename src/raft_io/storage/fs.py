@@ -29,9 +29,6 @@ class File(Protocol):
     def size(self) -> int:
         """The length in bytes."""
 
-    def truncate(self, size: int, /) -> None:
-        """Make the file `size` bytes long; what is added reads as zeros."""
-
     def allocate(self, size: int, /) -> None:
         """Grow the file to `size` bytes of zeros with space reserved for them. `OSError` with `EOPNOTSUPP`
         where the file system cannot: the caller writes the zeros itself."""
@@ -101,9 +98,6 @@ class OsFile:
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
-
-    def truncate(self, size: int, /) -> None:
-        os.ftruncate(self._fd, size)
 
     def allocate(self, size: int, /) -> None:
         if not hasattr(os, "posix_fallocate"):

@@ -167,31 +167,32 @@ def check_order(scan: Scan, record: RecordHeader) -> None:
         raise corrupt(detail, scan.path, scan.offset)
 
 
-def judge_tail(scan: Scan, rest: bytes, last: bool) -> bool:
-    """Whether the bytes from `scan.offset` to the end of the file, where no good record begins, are a torn
-    record (else they are all zero, or none). `last`: this is the log's last segment.
+def judge_tail(scan: Scan, rest: bytes, last: bool) -> int:
+    """How many of the bytes from `scan.offset` to the end of the file, where no good record begins, a torn
+    record has left there: 0 if they are all zero. `last`: this is the log's last segment.
 
     Torn is only what a crash in the middle of the last write leaves: the file ends inside the record, or one
     of its sectors was never written and is all zero. Raises `CorruptLogError` for anything else.
     """
     if is_zero(rest, 0, len(rest)):
-        return False
+        return 0
+    left = len(rest.rstrip(b"\0"))
     if not last:
         raise corrupt("the segment does not end where the next one begins", scan.path, scan.offset)
     if len(rest) < RECORD_HEADER:
-        return True
+        return left
     record = decode_header(scan.header.checksum, scan.offset, rest[:RECORD_HEADER])
     if record is None:
         _judge_headless(scan, rest)
-        return True
+        return left
     check_order(scan, record)
     if record.size > len(rest):
-        return True
-    if not is_zero(rest, record.size, len(rest)):
+        return left
+    if left > record.size:
         raise corrupt("a damaged record, and more behind it", scan.path, scan.offset)
     if not has_zero_sector(rest, scan.offset, record.size):
         raise corrupt("the checksum of a record does not match", scan.path, scan.offset)
-    return True
+    return left
 
 
 def _judge_headless(scan: Scan, rest: bytes) -> None:

@@ -40,7 +40,8 @@ __all__ = ["Segments", "Written", "make_directory", "write_all"]
 
 LOCK_NAME: Final = "LOCK"
 TEMPORARY: Final = ".tmp"
-_NAME: Final = re.compile(r"(\d{16})\.wal")
+SUFFIX: Final = ".wal"
+_NAME: Final = re.compile(r"(\d{16})\.wal", re.ASCII)
 
 READ_SIZE: Final = 1 << 20
 """Bytes read at a time when a segment is scanned."""
@@ -54,7 +55,7 @@ MAX_READERS: Final = 8
 
 def segment_name(number: int) -> str:
     """The file name of segment `number`."""
-    return f"{number:016d}.wal"
+    return f"{number:016d}{SUFFIX}"
 
 
 def write_all(file: File, data: bytes, offset: int) -> None:
@@ -193,15 +194,18 @@ class Segments:
         self._checksums[number] = int(header.checksum)
         return scan
 
-    def _repair(self, file: File, scan: Scan, torn: bool) -> None:
+    def _repair(self, file: File, scan: Scan, torn: int) -> None:
         """Cut a torn record off, and make what is left durable.
 
+        The torn bytes become zeros, and are synced, before the file may grow: a crash in between leaves a
+        torn record again. Nothing is given back to the file system, so a full disk does not matter.
         The last record is written once more: after a sync that failed, the system may have it in memory,
         take it for written, and leave it out of the next sync (Rebello and others, "Can applications
         recover from fsync failures?", 2020). Every record before it was synced before it was written.
         """
         if torn:
-            file.truncate(int(scan.offset))
+            write_all(file, bytes(torn), int(scan.offset))
+            file.sync()
         if file.size() < scan.header.capacity:
             allocate(file, int(scan.header.capacity))
         if scan.last_size:
@@ -349,14 +353,18 @@ def check_start(header: SegmentHeader, number: int, index: LogIndex, before: Sca
         raise corrupt("the segment does not follow the one before it", path, 16)
 
 
-def scan_file(file: File, scan: Scan, last: bool) -> bool:
-    """Scan a whole segment; returns whether it ends in a torn record. Raises `OSError`, `CorruptLogError`."""
+def scan_file(file: File, scan: Scan, last: bool) -> int:
+    """Scan a whole segment; returns how many bytes a torn record has left at its end.
+
+    Raises `OSError`, `CorruptLogError`."""
     need = READ_SIZE
     while True:
         start = scan.offset
-        data = read_up_to(file, max(READ_SIZE, need), int(start))
+        asked = max(READ_SIZE, need)
+        data = read_up_to(file, asked, int(start))
         need = int(scan.feed(data))
-        if need == 0 or (scan.offset == start and len(data) < need):
+        ended = len(data) < asked and scan.offset == start
+        if need == 0 or ended:
             break
     size = file.size()
     return judge_tail(scan, read_up_to(file, max(size - int(scan.offset), 0), int(scan.offset)), last)

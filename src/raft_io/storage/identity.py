@@ -1,0 +1,167 @@
+"""The identity file: whose data directory this is. Kept beside the log, in `data_dir`.
+
+A checksummed line of JSON, written once, under a temporary name first. A node that started with another's
+log, or with its own and other initial voters, could vote twice or count another majority: it is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import Final, final
+
+from google_crc32c import value
+
+from raft_io.core.types import NodeId, checked
+from raft_io.errors import CorruptLogError, IdentityError, StorageError
+from raft_io.storage.fs import FileSystem
+from raft_io.storage.segments import SUFFIX, make_directory, read_up_to, write_all
+
+__all__ = ["Identity", "open_identity"]
+
+VERSION: Final = 1
+FILE_NAME: Final = "identity.json"
+MAX_SIZE: Final = 1 << 20
+
+
+@final
+class Identity:
+    """Who a data directory belongs to. `incarnation` is drawn when it is made: a directory that was lost
+    and made again has another one."""
+
+    __slots__ = ("cluster_id", "incarnation", "node_id", "voters")
+
+    def __init__(self, cluster_id: str, node_id: NodeId, voters: Iterable[NodeId], incarnation: int) -> None:
+        self.cluster_id = cluster_id
+        self.node_id = int(checked(node_id, "node_id"))
+        self.voters = tuple(sorted({int(checked(voter, "an id in voters")) for voter in voters}))
+        self.incarnation = int(checked(incarnation, "incarnation"))
+
+    def __repr__(self) -> str:
+        return (
+            f"Identity(cluster_id={self.cluster_id!r}, node_id={self.node_id}, "
+            f"voters={list(self.voters)}, incarnation={self.incarnation})"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and encode(self) == encode(other)
+
+    def __hash__(self) -> int:
+        return hash(encode(self))
+
+
+def encode(identity: Identity) -> bytes:
+    """The contents of the file: JSON, and the CRC32C of everything before it as the last member."""
+    fields = {
+        "version": VERSION,
+        "cluster_id": identity.cluster_id,
+        "node_id": identity.node_id,
+        "voters": list(identity.voters),
+        "incarnation": identity.incarnation,
+    }
+    text = json.dumps(fields).encode()[:-1]
+    return text + b', "crc32c": "%08x"}\n' % value(text)
+
+
+def decode(data: bytes, path: str) -> Identity:
+    """The identity in `data`. Raises `CorruptLogError` naming `path`, `StorageError` for a newer version."""
+    text, mark, tail = data.rpartition(b', "crc32c": "')
+    if not mark or tail != b'%08x"}\n' % value(text):
+        raise CorruptLogError("read the identity file", "it is damaged", path, 0)
+    try:
+        fields = json.loads(data)
+        version = fields["version"]
+        if version != VERSION:
+            detail = f"it has version {version}; this version of raft-io knows {VERSION}"
+            raise StorageError(f"read {path}", detail)
+        return Identity(fields["cluster_id"], fields["node_id"], fields["voters"], fields["incarnation"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptLogError("read the identity file", f"it makes no sense: {error!r}", path, 0) from error
+
+
+def open_identity(
+    fs: FileSystem,
+    data_dir: str | os.PathLike[str],
+    cluster_id: str,
+    node_id: NodeId,
+    voters: Iterable[NodeId],
+    incarnation_factory: Callable[[], int],
+) -> Identity:
+    """The identity of the data directory, made durably if the directory is new.
+
+    `voters` are the initial voters; their order does not matter. `incarnation_factory` returns a random
+    number in `0 .. 2**63 - 1`. Call this before the log is opened. Raises `IdentityError` if the directory
+    belongs to another node or cluster, was made with other initial voters, or has a log but no identity;
+    `CorruptLogError` if the file is damaged, `StorageError` if the disk fails.
+    """
+    where = os.path.abspath(data_dir)
+    path = os.path.join(where, FILE_NAME)
+    try:
+        make_directory(fs, where)
+        names = fs.listdir(where)
+        if FILE_NAME in names:
+            found = _read(fs, path)
+            _compare(where, found, Identity(cluster_id, node_id, voters, found.incarnation))
+            fs.sync_dir(where)
+            return found
+        if _has_log(fs, where, names):
+            raise IdentityError(
+                f"{where} holds a log but no {FILE_NAME}, so whose log it is cannot be told; "
+                f"put the file back, or move the directory away to start as a new node"
+            )
+        made = Identity(cluster_id, node_id, voters, incarnation_factory())
+        _create(fs, where, path, made)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StorageError(f"open {where}", "it is not a directory") from error
+    except OSError as error:
+        raise StorageError.wrap(f"open {path}", error) from error
+    return made
+
+
+def _read(fs: FileSystem, path: str) -> Identity:
+    file = fs.open(path)
+    try:
+        size = file.size()
+        if size > MAX_SIZE:
+            raise CorruptLogError("read the identity file", "it is far too large", path, 0)
+        return decode(read_up_to(file, size, 0), path)
+    finally:
+        file.close()
+
+
+def _compare(where: str, found: Identity, asked: Identity) -> None:
+    if encode(found) != encode(asked):
+        raise IdentityError(
+            f"{where} is the data directory of {_described(found)}; asked for was {_described(asked)}"
+        )
+
+
+def _described(identity: Identity) -> str:
+    voters = ", ".join([str(voter) for voter in identity.voters])
+    return f"node {identity.node_id} of cluster {identity.cluster_id!r} with the initial voters {voters}"
+
+
+def _has_log(fs: FileSystem, where: str, names: list[str]) -> bool:
+    """Whether a segment is in the directory, or in one right below it."""
+    if any(name.endswith(SUFFIX) for name in names):
+        return True
+    for name in sorted(names):
+        try:
+            below = fs.listdir(os.path.join(where, name))
+        except NotADirectoryError:
+            continue
+        if any(entry.endswith(SUFFIX) for entry in below):
+            return True
+    return False
+
+
+def _create(fs: FileSystem, where: str, path: str, identity: Identity) -> None:
+    file = fs.open(path + ".tmp", create=True)
+    try:
+        write_all(file, encode(identity), 0)
+        file.sync()
+    finally:
+        file.close()
+    fs.rename(path + ".tmp", path)
+    fs.sync_dir(where)
