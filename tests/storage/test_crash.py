@@ -28,11 +28,15 @@ class At:
     def __init__(self, step: int, error: Callable[[], BaseException]) -> None:
         self.step = step
         self.error = error
-        self.count = 0
+        self.seen: list[str] = []
+
+    @property
+    def count(self) -> int:
+        return len(self.seen)
 
     def __call__(self, operation: str, path: str) -> None:
-        self.count += 1
-        if self.count == self.step + 1:
+        self.seen.append(operation)
+        if len(self.seen) == self.step + 1:
             raise self.error()
 
 
@@ -112,10 +116,10 @@ def steps_of(seed: int, turns: int) -> int:
 def test_a_crash_at_every_step_loses_nothing_synced(
     seed: int, make_coin: Callable[[int], Callable[[], bool]]
 ) -> None:
-    steps = steps_of(seed, 25)
+    steps = steps_of(seed, 14)
     for step in range(steps):
         fs = MemoryFileSystem(coin=make_coin(seed * 1000 + step), fault=At(step, Crash))
-        work = Workload(seed, 25)
+        work = Workload(seed, 14)
         with pytest.raises(Crash):
             work.run(fs)
         fs.crash()
@@ -132,9 +136,9 @@ def test_a_crash_at_every_step_of_the_repair_changes_nothing(
     make_coin: Callable[[int], Callable[[], bool]],
 ) -> None:
     torn = 0
-    for step in range(steps_of(3, 8)):
+    for step in range(steps_of(3, 10)):
         fs = MemoryFileSystem(coin=coin(step), fault=At(step, Crash))
-        work = Workload(3, 8)
+        work = Workload(3, 10)
         with pytest.raises(Crash):
             work.run(fs)
         fs.crash()
@@ -144,7 +148,7 @@ def test_a_crash_at_every_step_of_the_repair_changes_nothing(
         probe = fs.copy()
         probe.fault = count
         reopened(probe)
-        torn += count.count > 20
+        torn += count.seen.count("sync") == 2
         for again in range(count.count):
             other = fs.copy()
             other.coin = make_coin(step * 100 + again)
@@ -161,17 +165,18 @@ def test_a_crash_at_every_step_of_the_repair_changes_nothing(
             other.coin = never
             other.crash()
             assert reopened(other) == (expected[0] + more, expected[1])
+    assert torn > 2
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 @pytest.mark.parametrize("make_coin", COINS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_failing_disk_at_every_step(
     seed: int, make_coin: Callable[[int], Callable[[], bool]], number: int
 ) -> None:
-    for step in range(steps_of(seed, 15)):
+    for step in range(steps_of(seed, 12)):
         fs = MemoryFileSystem(coin=make_coin(step), fault=At(step, lambda: OSError(number, "injected")))
-        work = Workload(seed, 15)
+        work = Workload(seed, 12)
         with pytest.raises(StorageError, match="injected") as caught:
             work.run(fs)
         assert not isinstance(caught.value, CorruptLogError)

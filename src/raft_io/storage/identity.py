@@ -33,6 +33,8 @@ class Identity:
     __slots__ = ("cluster_id", "incarnation", "node_id", "voters")
 
     def __init__(self, cluster_id: str, node_id: NodeId, voters: Iterable[NodeId], incarnation: int) -> None:
+        if not isinstance(cluster_id, str):
+            raise TypeError(f"cluster_id must be a str, not {type(cluster_id).__name__}")
         self.cluster_id = cluster_id
         self.node_id = int(checked(node_id, "node_id"))
         self.voters = tuple(sorted({int(checked(voter, "an id in voters")) for voter in voters}))

@@ -35,6 +35,9 @@ def offset_of(place: Place) -> int:
     return place & ((1 << OFFSET_BITS) - 1)
 
 
+NO_TERM: Final = -1
+
+
 @final
 class LogIndex:
     """The terms of all entries, as runs, and the records that hold them.
@@ -42,23 +45,29 @@ class LogIndex:
     1. `term_starts` and `firsts` increase strictly.
     2. Record `r` holds the entries from `firsts[r]` up to the next record's first; whatever else it has on
        disk has been cut off since.
+    3. `run_term` is the term of the last run, `NO_TERM` if there is none.
     """
 
-    __slots__ = ("firsts", "last_index", "last_term", "places", "term_starts", "terms")
+    __slots__ = ("firsts", "last_index", "places", "run_term", "term_starts", "terms")
 
     def __init__(self) -> None:
         self.last_index: i64 = 0
-        self.last_term: i64 = 0
+        self.run_term: i64 = NO_TERM
         self.term_starts: array[int] = array("q")
         self.terms: array[int] = array("q")
         self.firsts: array[int] = array("q")
         self.places: array[int] = array("q")
 
+    @property
+    def last_term(self) -> i64:
+        """The term of the last entry, 0 if there is none."""
+        return max(self.run_term, 0)
+
     def new_term(self, first: i64, term: i64) -> None:
         """The entries from `first` on have this term."""
         self.term_starts.append(first)
         self.terms.append(term)
-        self.last_term = term
+        self.run_term = term
 
     def add_record(self, first: int, place: Place) -> None:
         """The record at `place` holds the entries from `first` on."""
@@ -76,7 +85,7 @@ class LogIndex:
         while self.term_starts and self.term_starts[-1] >= first:
             self.term_starts.pop()
             self.terms.pop()
-        self.last_term = self.terms[-1] if self.terms else 0
+        self.run_term = self.terms[-1] if self.terms else NO_TERM
 
     def term_at(self, index: i64) -> int | None:
         """The term of the entry at `index`, `0` at 0, `None` outside."""

@@ -126,7 +126,7 @@ class Scan:
         index = self.index
         end: i64 = len(data)
         last = index.last_index
-        last_term = index.last_term
+        run_term = index.run_term
         while pos < end:
             if end - pos < ENTRY_HEADER:
                 raise self._senseless("an entry cut short")
@@ -137,9 +137,9 @@ class Scan:
                 raise self._senseless(f"entry {last} makes no sense")
             if read_i64_le(data, pos + 13) != last:
                 raise self._senseless(f"entry {last} expected, {read_i64_le(data, pos + 13)} found")
-            if term != last_term:
+            if term != run_term:
                 index.new_term(last, term)
-                last_term = term
+                run_term = term
             pos += ENTRY_HEADER + size
         index.last_index = last
 

@@ -188,7 +188,7 @@ class WalLog(RaftLog):
                     )
                 size += length
             for entry in entries:
-                if entry.term != index.last_term:
+                if entry.term != index.run_term:
                     index.new_term(entry.index, entry.term)
             self._recent += entries
             self._recent_bytes += size + ENTRY_COST * len(entries)
