@@ -1,0 +1,54 @@
+"""Raft's safety and liveness under an adversarial network, adversarial disks and odd configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from tests.sim.cluster import Move, Setup
+from tests.sim.member import Mode
+from tests.sim.schedules import moves, run, seeded, setups
+
+pytestmark = pytest.mark.core
+
+BLOCKS = 24
+RUNS = 50
+LENGTH = 300
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_seeded_schedules(block: int) -> None:
+    """Breadth: every seed is another cluster and another history."""
+    committed = 0
+    for seed in range(block * RUNS, (block + 1) * RUNS):
+        setup, schedule = seeded(seed, LENGTH)
+        try:
+            cluster = run(setup, schedule)
+        except Exception as error:
+            error.add_note(f"seed {seed}, length {LENGTH}: {setup}")
+            raise
+        committed += len(cluster.checker.committed)
+    assert committed > 3 * RUNS, "hardly anything was committed: these runs show nothing"
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(setup=setups(), schedule=moves(240))
+def test_schedules_that_hypothesis_shrinks(setup: Setup, schedule: Sequence[Move]) -> None:
+    """Depth: fewer histories, but one that fails comes back as small as it can be."""
+    run(setup, schedule)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(modes=st.tuples(*[st.sampled_from(list(Mode))] * 5), seed=st.integers(0, 2**32))
+def test_long_histories_of_five(modes: tuple[Mode, ...], seed: int) -> None:
+    """Long runs: many terms, many repairs."""
+    setup, schedule = seeded(seed, 1000)
+    run(Setup(modes, setup.options, setup.over_wire), schedule)
