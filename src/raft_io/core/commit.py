@@ -52,6 +52,7 @@ def emit_applies(st: State, actions: list[Action]) -> None:
     """Hand out what is committed and durable here, in order, as far as `max_apply_bytes` goes."""
     last = _applicable(st)
     budget = st.max_apply_bytes
+    taken = False
     while st.last_applied < last:
         first = st.last_applied + 1
         for entry in st.log.entries(first, min(last, first + _PAGE - 1)):
@@ -59,9 +60,10 @@ def emit_applies(st: State, actions: list[Action]) -> None:
             if entry.kind is NORMAL:
                 size = len(entry.command)
                 if st.max_apply_bytes > 0:
-                    if budget < size and budget < st.max_apply_bytes:
+                    if budget < size and taken:
                         return
                     budget -= size
+                    taken = True
                 actions.append(Apply(entry.index, entry.term, entry.command))
             st.last_applied = entry.index
         assert st.last_applied >= first, "the log holds what is committed"
