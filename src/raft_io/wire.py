@@ -182,6 +182,8 @@ def _append_entries(reader: _Reader) -> AppendEntries:
 
 def decode(data: bytes) -> Message:
     """The message in `data`. Raises `WireError` for anything that `encode` would not have made."""
+    if not isinstance(data, bytes):
+        raise TypeError(f"data must be bytes, not {type(data).__name__}")
     reader = _Reader(data, 0, len(data))
     version = reader.u8()
     if version != VERSION:

@@ -6,7 +6,13 @@ from typing import ClassVar, TypeAlias, Union, final
 
 from mypy_extensions import i64, mypyc_attr
 
-from raft_io.core.messages import Message
+from raft_io.core.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Message,
+    RequestVote,
+    RequestVoteReply,
+)
 from raft_io.core.types import Index, NodeId, Term, Value, checked, checked_bytes
 
 __all__ = ["Action", "Apply", "Send", "Sync"]
@@ -21,6 +27,8 @@ class Send(Value):
     __match_args__: ClassVar[tuple[str, ...]] = ("to", "message")
 
     def __init__(self, to: NodeId, message: Message) -> None:
+        if not isinstance(message, (AppendEntries, AppendEntriesReply, RequestVote, RequestVoteReply)):
+            raise TypeError(f"message must be a Message, not {type(message).__name__}")
         self.to: i64 = checked(to, "to")
         self.message: Message = message
 

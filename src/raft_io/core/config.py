@@ -90,6 +90,8 @@ class RaftConfig(Value):
             unique[int(checked(peer, "an id in peers"))] = None
         unique.pop(int(self._id), None)
         self._peers: tuple[int, ...] = tuple(unique)
+        if not isinstance(election_timeout, tuple) or len(election_timeout) != 2:
+            raise TypeError(f"election_timeout must be a tuple (min, max), not {election_timeout!r}")
         low, high = election_timeout
         shortest = _at_least(low, 1, "the minimum of election_timeout")
         longest = _at_least(high, 1, "the maximum of election_timeout")

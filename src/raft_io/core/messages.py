@@ -10,7 +10,7 @@ from typing import ClassVar, TypeAlias, Union, final
 
 from mypy_extensions import i64, mypyc_attr
 
-from raft_io.core.types import Index, LogEntry, NodeId, Term, Value, checked
+from raft_io.core.types import Index, LogEntry, NodeId, Term, Value, checked, checked_bool
 
 __all__ = [
     "AppendEntries",
@@ -51,7 +51,7 @@ class RequestVoteReply(Value):
 
     def __init__(self, term: Term, vote_granted: bool, sender: NodeId) -> None:
         self.term: i64 = checked(term, "term")
-        self.vote_granted: bool = bool(vote_granted)
+        self.vote_granted: bool = checked_bool(vote_granted, "vote_granted")
         self.sender: i64 = checked(sender, "sender")
 
 
@@ -122,7 +122,7 @@ class AppendEntriesReply(Value):
         conflict_term: Term = 0,
     ) -> None:
         self.term: i64 = checked(term, "term")
-        self.success: bool = bool(success)
+        self.success: bool = checked_bool(success, "success")
         self.sender: i64 = checked(sender, "sender")
         self.match_index: i64 = checked(match_index, "match_index")
         self.conflict_index: i64 = checked(conflict_index, "conflict_index")

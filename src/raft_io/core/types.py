@@ -56,6 +56,13 @@ def checked_bytes(value: bytes, name: str) -> bytes:
     return value
 
 
+def checked_bool(value: bool, name: str) -> bool:
+    """`value` if it is a `bool`; `TypeError` otherwise."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+    return value
+
+
 @mypyc_attr(acyclic=True)
 class Value:
     """Equality, hash, `repr`, copying and pickling from the constructor's arguments (`__match_args__`).
@@ -130,7 +137,9 @@ class LogEntry(Value):
         self.term: i64 = checked(term, "term")
         self.index: i64 = checked(index, "index")
         self.command: bytes = checked_bytes(command, "command")
-        self.kind: EntryKind = NORMAL if kind is NORMAL else EntryKind(kind)
+        if kind is not NORMAL and not isinstance(kind, EntryKind):
+            raise TypeError(f"kind must be an EntryKind, not {type(kind).__name__}")
+        self.kind: EntryKind = kind
 
 
 @final
