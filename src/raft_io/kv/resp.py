@@ -14,6 +14,7 @@ from mypy_extensions import i64
 __all__ = [
     "EMPTY",
     "OK",
+    "PONG",
     "Parser",
     "ProtocolError",
     "array",
@@ -184,7 +185,7 @@ class Parser:
                     size = 4
                 continue
             if data[pos] != _DOLLAR:
-                raise ProtocolError(f"Protocol error: expected '$', got '{_printable(data[pos])}'")
+                raise ProtocolError(f"Protocol error: expected '$', got '{chr(data[pos])}'")
             length = self._number(data, pos, end)
             if length == _INCOMPLETE:
                 break
@@ -332,10 +333,6 @@ def _escaped(line: bytes, pos: i64, word: bytearray) -> i64:
     return pos + 1
 
 
-def _printable(byte: int) -> str:
-    return chr(byte) if 32 <= byte < 127 else " "
-
-
 # Numbers
 
 
@@ -355,6 +352,7 @@ def to_integer(data: bytes) -> int | None:
 # Replies
 
 OK: Final = b"+OK\r\n"
+PONG: Final = b"+PONG\r\n"
 EMPTY: Final = b"$0\r\n\r\n"
 
 

@@ -1,0 +1,309 @@
+"""The store behind RESP: every Redis client is a client of every node.
+
+One `Client` per connection. What a client sends together travels together: one request to the cluster, one
+write back. A connection has at most one request under way, so that its commands keep their order whatever
+happens to leaders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from raft_io.errors import NotLeaderError, OverloadedError, SessionExpiredError
+from raft_io.kv import resp
+from raft_io.kv.batch import HEADER, encode_batches
+from raft_io.kv.commands import LOCAL, READ, Run, plan
+from raft_io.kv.connection import REDIS_VERSION, Connection, Node, execute, raft_section
+from raft_io.kv.store import KeyValueStore
+from raft_io.server import RaftServer
+from raft_io.server.address import Address
+from raft_io.server.requests import Request
+
+__all__ = ["RespServer"]
+
+log = logging.getLogger("raft_io.kv")
+
+TIMEOUT: Final = 5.0
+"""Seconds that a client waits for an answer."""
+
+MAX_CLIENTS: Final = 10_000
+
+MAX_WAITING: Final = 1024 * 1024
+"""Bytes that a client may send ahead of the answers; then it is not read from until they are there."""
+
+_FULL: Final = resp.error("ERR max number of clients reached")
+
+
+def _error_reply(error: Exception, reading: bool) -> bytes:
+    """What a client is told when a request failed."""
+    if isinstance(error, NotLeaderError):
+        return resp.error("CLUSTERDOWN no leader")
+    if isinstance(error, OverloadedError):
+        return resp.error(f"BUSY {error}")
+    if isinstance(error, TimeoutError):
+        if reading:
+            return resp.error("CLUSTERDOWN no quorum answered in time")
+        return resp.error("TIMEOUT no answer in time: whether this was written is unknown")
+    if isinstance(error, SessionExpiredError):
+        return resp.error(f"TIMEOUT {error}")
+    return resp.error(f"ERR {error}")
+
+
+class Client(asyncio.Protocol):
+    """One connection. Also the waiter of its request."""
+
+    def __init__(self, owner: RespServer) -> None:
+        self._owner = owner
+        self._parser = resp.Parser(max_command=owner.max_command - HEADER, max_bulk=owner.max_command)
+        self._transport: asyncio.Transport | None = None
+        self._runs: list[Run] = []
+        """What is to be done next, the next one last."""
+        self._batches: list[tuple[bytes, int]] = []
+        """What is left of a run that is too long for one request, likewise, and how many commands each holds."""
+        self._waiting: list[list[bytes]] = []
+        self._waiting_bytes = 0
+        self._count = 0
+        """Commands in the request that is under way; `0`: none is."""
+        self._reading = False
+        self._paused = False
+        self._choked = False
+        self.connection = Connection(0)
+
+    # The connection.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if not self._owner.admit(self):
+            transport.write(_FULL)
+            transport.close()
+            return
+        address = _shown(transport.get_extra_info("peername"))
+        local = _shown(transport.get_extra_info("sockname"))
+        self.connection = Connection(self._owner.next_id(), address, local)
+
+    def data_received(self, data: bytes) -> None:
+        commands = self._parser.feed(data)
+        if commands:
+            self._waiting.extend(commands)
+            self._waiting_bytes += len(data)
+        if not self._count and (commands or self._parser.error is not None):
+            self._advance()
+        self._throttle()
+
+    def eof_received(self) -> bool:
+        # A client may close its sending side and still wait for its answers.
+        if self._count:
+            self.connection.closing = True
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        self._choked = True
+        self._throttle()
+
+    def resume_writing(self) -> None:
+        self._choked = False
+        self._throttle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._waiting = []
+        self._runs = []
+        self._batches = []
+        self._owner.forget(self)
+
+    def _throttle(self) -> None:
+        """Read no further while the client does not take its answers, or is too far ahead of them."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        pause = self._choked or self._waiting_bytes > MAX_WAITING
+        if pause != self._paused:
+            self._paused = pause
+            if pause:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # The commands.
+
+    def _advance(self, replies: bytes = b"") -> None:
+        """Carry on until a request is under way or nothing is left, then write what there is to say."""
+        out = [replies] if replies else []
+        while self._transport is not None and not self._count and not self.connection.closing:
+            if self._batches:
+                self._submit_write(out)
+            elif self._runs:
+                self._start(self._runs.pop(), out)
+            elif self._waiting:
+                self._runs = plan(self._waiting)
+                self._runs.reverse()
+                self._waiting = []
+                self._waiting_bytes = 0
+            else:
+                break
+        transport = self._transport
+        if transport is None:
+            return
+        if self._parser.error is not None and not self._count and not self.connection.closing:
+            out.append(resp.error(f"ERR {self._parser.error}"))
+            self.connection.closing = True
+        if out:
+            transport.write(b"".join(out) if len(out) > 1 else out[0])
+        if self.connection.closing and not self._count:
+            transport.close()
+
+    def _start(self, run: Run, out: list[bytes]) -> None:
+        protocol = self.connection.protocol
+        if run.kind is LOCAL:
+            for args in run.commands:
+                out.append(execute(self.connection, args, self._owner.node))
+                if self.connection.closing:
+                    return
+        elif run.kind is READ:
+            commands = run.commands
+            self._reading = True
+            self._submit(None, len(commands), lambda store: store.query(commands, protocol), out)
+        else:
+            encoded = encode_batches(run.commands, protocol, self._owner.max_command)
+            if len(encoded) == 1:
+                self._batches = [(encoded[0], len(run.commands))]
+            else:
+                self._batches = [(data, _count(data)) for data in reversed(encoded)]
+
+    def _submit_write(self, out: list[bytes]) -> None:
+        data, count = self._batches.pop()
+        self._reading = False
+        self._submit(data, count, None, out)
+
+    def _submit(
+        self, data: bytes | None, count: int, query: Callable[[KeyValueStore], bytes] | None, out: list[bytes]
+    ) -> None:
+        try:
+            self._owner.submit(self, data, query)
+        except Exception as error:
+            out.append(_error_reply(error, self._reading) * count)
+        else:
+            self._count = count
+
+    def succeeded(self, value: Any) -> None:
+        """The replies to the request that was under way."""
+        self._count = 0
+        self._advance(value)
+        self._throttle()
+
+    def failed(self, error: Exception) -> None:
+        """The request that was under way failed: each of its commands is told."""
+        count = self._count
+        self._count = 0
+        self._advance(_error_reply(error, self._reading) * count)
+        self._throttle()
+
+
+def _count(data: bytes) -> int:
+    """How many commands a batch holds."""
+    from raft_io.kv.batch import decode_batch
+
+    return len(decode_batch(data)[0])
+
+
+def _shown(name: Any) -> str:
+    return str(Address(name[0], name[1])) if isinstance(name, tuple) else ""
+
+
+class RespServer:
+    """Serves RESP for a running `RaftServer` whose machine is a `KeyValueStore`.
+
+    `listen`: `"host:port"` (a port alone: on loopback). `timeout`: seconds that a client waits for an answer;
+    then it is told `CLUSTERDOWN` where nothing can have happened and `TIMEOUT` where that is unknown.
+    """
+
+    def __init__(
+        self,
+        server: RaftServer,
+        *,
+        listen: str | int,
+        timeout: float = TIMEOUT,
+        max_clients: int = MAX_CLIENTS,
+    ) -> None:
+        if timeout <= 0:
+            raise ValueError(f"timeout must be above 0 seconds, not {timeout}")
+        self._server = server
+        self._listen = Address.parse(listen)
+        self._timeout = timeout
+        self._max_clients = max_clients
+        self._clients: dict[Client, None] = {}
+        self._listener: asyncio.Server | None = None
+        self._ids = 0
+        self.max_command = server.max_command_bytes
+        self.node = Node(self._info, self._connections)
+
+    async def start(self) -> Address:
+        """Listen. Returns the address listened on. Raises `OSError`."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            lambda: Client(self), self._listen.host, self._listen.port, backlog=1024
+        )
+        port: int = self._listener.sockets[0].getsockname()[1]
+        address = Address(self._listen.host, port)
+        log.info("node %s: serving Redis clients on %s", self._server.config.id, address)
+        return address
+
+    async def stop(self) -> None:
+        """Close the listener and every connection."""
+        if self._listener is not None:
+            self._listener.close()
+        for client in list(self._clients):
+            client.close()
+        if self._listener is not None:
+            await self._listener.wait_closed()
+
+    # What clients use.
+
+    def admit(self, client: Client) -> bool:
+        """Count a connection; `False` when there are too many."""
+        if len(self._clients) >= self._max_clients:
+            return False
+        self._clients[client] = None
+        return True
+
+    def forget(self, client: Client) -> None:
+        """The connection is gone."""
+        self._clients.pop(client, None)
+
+    def next_id(self) -> int:
+        """A number for a connection that no other one had."""
+        self._ids += 1
+        return self._ids
+
+    def submit(self, client: Client, data: bytes | None, query: Callable[[Any], Any] | None) -> None:
+        """Send a request of `client` on its way."""
+        server = self._server
+        server.submit(Request(client, server.deadline(self._timeout), data, None, query))
+
+    def _info(self) -> Mapping[str, Mapping[str, object]]:
+        status = self._server.status
+        return {
+            "Server": {"redis_version": REDIS_VERSION, "redis_mode": "standalone", "server_name": "raft-io"},
+            "Clients": {"connected_clients": len(self._clients), "maxclients": self._max_clients},
+            "Replication": {"role": "master", "connected_slaves": 0},
+            "Raft": raft_section(
+                node=status.id,
+                role=status.role.value,
+                term=status.term,
+                leader=status.leader,
+                commit_index=status.commit_index,
+                last_applied=status.last_applied,
+            ),
+        }
+
+    def _connections(self) -> Iterable[Connection]:
+        return [client.connection for client in self._clients]
