@@ -20,7 +20,7 @@ OFFSET_BITS: Final = 40
 """A segment is below a tebibyte, and there are below 2**23 of them."""
 
 
-def place_of(segment: int, offset: int) -> Place:
+def place_of(segment: i64, offset: i64) -> Place:
     """The place of the record at `offset` of `segment`."""
     return segment << OFFSET_BITS | offset
 
@@ -69,7 +69,7 @@ class LogIndex:
         self.terms.append(term)
         self.run_term = term
 
-    def add_record(self, first: int, place: Place) -> None:
+    def add_record(self, first: i64, place: Place) -> None:
         """The record at `place` holds the entries from `first` on."""
         self.firsts.append(first)
         self.places.append(place)

@@ -50,7 +50,7 @@ STUFFED: Final = 8
 ALL_FLAGS: Final = 15
 
 _SEGMENT: Final = struct.Struct("<8sIIqqqqqqqqq")
-_RECORD: Final = struct.Struct("<IIIQII")
+_RECORD: Final = struct.Struct("<IIIIQII")
 
 _PAD: Final = b"\xff" * 64
 _ZERO_RUN: Final = bytes(SECTOR // 2)
@@ -254,18 +254,17 @@ def encode_header(
     segment: i64, offset: i64, length: i64, body: bytes, sequence: i64, previous: i64, flags: i64
 ) -> bytes:
     """The header of a record at `offset` of the segment whose header's checksum is `segment`."""
-    fields = _RECORD.pack(RECORD_MAGIC, length, value(body), sequence, previous, flags)
+    fields = _RECORD.pack(0, RECORD_MAGIC, length, value(body), sequence, previous, flags)[4:]
     checksum: int = extend(segment, int(offset).to_bytes(8, "little") + fields)
     return checksum.to_bytes(4, "little") + fields
 
 
-def decode_header(segment: i64, offset: i64, data: bytes) -> RecordHeader | None:
-    """The header in the 32 bytes `data`, or `None` if it is none for this place."""
-    fields = _RECORD.unpack_from(data, 4)
-    magic: i64 = fields[0]
-    if magic != RECORD_MAGIC:
+def decode_header(segment: i64, offset: i64, data: bytes, pos: i64) -> RecordHeader | None:
+    """The header in the 32 bytes from `pos` of `data`, or `None` if it is none for this place."""
+    fields = _RECORD.unpack_from(data, pos)
+    if fields[1] != RECORD_MAGIC:
         return None
-    checksum: i64 = int.from_bytes(data[:4], "little")
-    if extend(segment, int(offset).to_bytes(8, "little") + data[4:]) != checksum:
+    place = int(offset).to_bytes(8, "little")
+    if extend(segment, place + data[pos + 4 : pos + RECORD_HEADER]) != fields[0]:
         return None
-    return RecordHeader(checksum, fields[1], fields[2], fields[3], fields[4], fields[5])
+    return RecordHeader(fields[0], fields[2], fields[3], fields[4], fields[5], fields[6])

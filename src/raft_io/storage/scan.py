@@ -22,6 +22,7 @@ from raft_io.storage.records import (
     RECORD_MAGIC_BYTES,
     SECTOR,
     SEGMENT_HEADER,
+    STUFFED,
     TRUNCATE,
     RecordHeader,
     SegmentHeader,
@@ -32,9 +33,9 @@ from raft_io.storage.records import (
 )
 
 try:
-    from librt.strings import read_i32_le, read_i64_le
+    from librt.strings import read_i64_le
 except ImportError:  # no build of librt for this platform
-    from raft_io._plain import read_i32_le, read_i64_le
+    from raft_io._plain import read_i64_le
 
 __all__ = ["Scan", "entries_start", "judge_tail"]
 
@@ -80,7 +81,7 @@ class Scan:
         while True:
             if end - pos < RECORD_HEADER:
                 return RECORD_HEADER
-            record = decode_header(segment, self.offset, data[pos : pos + RECORD_HEADER])
+            record = decode_header(segment, self.offset, data, pos)
             if record is None:
                 return 0
             if end - pos < record.size:
@@ -88,52 +89,55 @@ class Scan:
             body = data[pos + RECORD_HEADER : pos + record.size]
             if value(body) != record.body_checksum:
                 return 0
-            self._take(record, body)
+            if record.flags & STUFFED:
+                self._take(record, decode_body(record.flags, body, record.length), 0)
+            else:
+                self._take(record, data, pos + RECORD_HEADER)
             pos += record.size
 
-    def _take(self, record: RecordHeader, body: bytes) -> None:
+    def _take(self, record: RecordHeader, data: bytes, pos: i64) -> None:
+        """Replay a record whose content begins at `pos` of `data`."""
+        flags = record.flags
+        end = pos + record.length
         check_order(self, record)
-        if record.flags & ~ALL_FLAGS:
+        if flags & ~ALL_FLAGS:
             raise self._senseless("unknown flags")
-        content = decode_body(record.flags, body, record.length)
-        pos = entries_start(record.flags)
-        if pos > record.length:
+        if entries_start(flags) > record.length:
             raise self._senseless("cut short")
-        if record.flags & HARD_STATE:
-            term = read_i64_le(content, 0)
-            vote = read_i64_le(content, 8)
+        if flags & HARD_STATE:
+            term = read_i64_le(data, pos)
             if term < 0:
                 raise self._senseless("a negative term")
-            self.hard_state = hard_state_of(term, vote)
-        if record.flags & TRUNCATE:
-            cut = read_i64_le(content, pos - 8)
+            self.hard_state = hard_state_of(term, read_i64_le(data, pos + 8))
+            pos += 16
+        if flags & TRUNCATE:
+            cut = read_i64_le(data, pos)
             if cut < 1:
                 raise self._senseless("a truncation below the first entry")
             self.index.cut(cut)
-        if record.flags & ENTRIES:
-            if pos == record.length:
-                raise self._senseless("no entries")
-            self.index.add_record(int(self.index.last_index) + 1, place_of(self.header.number, self.offset))
-            self._entries(content, pos)
-        elif pos != record.length:
-            raise self._senseless("bytes too many")
+            pos += 8
+        if (pos < end) != (flags & ENTRIES != 0):
+            raise self._senseless("entries that its flags do not announce, or none that they do")
+        if pos < end:
+            self.index.add_record(self.index.last_index + 1, place_of(self.header.number, self.offset))
+            self._entries(data, pos, end)
         self.last_size = record.size
         self.offset += record.size
         self.sequence += 1
         self.previous = record.checksum
 
-    def _entries(self, data: bytes, pos: i64) -> None:
+    def _entries(self, data: bytes, pos: i64, end: i64) -> None:
         index = self.index
-        end: i64 = len(data)
         last = index.last_index
         run_term = index.run_term
         while pos < end:
             if end - pos < ENTRY_HEADER:
                 raise self._senseless("an entry cut short")
-            size: i64 = i64(read_i32_le(data, pos))
+            size_and_kind = read_i64_le(data, pos) & 0xFF_FFFF_FFFF
+            size = size_and_kind & 0xFFFF_FFFF
             term = read_i64_le(data, pos + 5)
             last += 1
-            if size < 0 or size > end - pos - ENTRY_HEADER or data[pos + 4] > 2 or term < 0:
+            if size > end - pos - ENTRY_HEADER or size_and_kind >> 32 > 2 or term < 0:
                 raise self._senseless(f"entry {last} makes no sense")
             if read_i64_le(data, pos + 13) != last:
                 raise self._senseless(f"entry {last} expected, {read_i64_le(data, pos + 13)} found")
@@ -181,7 +185,7 @@ def judge_tail(scan: Scan, rest: bytes, last: bool) -> int:
         raise corrupt("the segment does not end where the next one begins", scan.path, scan.offset)
     if len(rest) < RECORD_HEADER:
         return left
-    record = decode_header(scan.header.checksum, scan.offset, rest[:RECORD_HEADER])
+    record = decode_header(scan.header.checksum, scan.offset, rest, 0)
     if record is None:
         _judge_headless(scan, rest)
         return left
@@ -204,8 +208,7 @@ def _judge_headless(scan: Scan, rest: bytes) -> None:
     while at >= 0:
         start = at - 4
         if start % RECORD_HEADER == 0 and len(rest) - start >= RECORD_HEADER:
-            header = rest[start : start + RECORD_HEADER]
-            record = decode_header(scan.header.checksum, scan.offset + start, header)
+            record = decode_header(scan.header.checksum, scan.offset + start, rest, start)
             if record is not None and record.sequence > scan.sequence:
                 raise corrupt("a record is missing, and more are behind it", scan.path, scan.offset)
         at = rest.find(RECORD_MAGIC_BYTES, at + 1)

@@ -299,7 +299,7 @@ class Segments:
         data = read_up_to(file, FIRST_READ, offset)
         record = None
         if len(data) >= RECORD_HEADER:
-            record = decode_header(self._checksums[number], offset, data[:RECORD_HEADER])
+            record = decode_header(self._checksums[number], offset, data, 0)
         if record is None:
             raise corrupt("the checksum of a record's header does not match", path, offset)
         if len(data) < record.size:
