@@ -23,6 +23,7 @@ from raft_io import (
     RaftNode,
     RequestVote,
     RequestVoteReply,
+    Role,
     Send,
     Status,
     StorageError,
@@ -140,6 +141,16 @@ class Checker:
         """A message reaches a node that is up."""
         if isinstance(message, AppendEntriesReply):
             self.unanswered.pop((to, message.sender), None)
+
+    def heeded(self, member: Member, message: Message) -> None:
+        """What a message alone brings about: its term is adopted (section 5.1), its leader recognised
+        (section 5.2)."""
+        node = member.node
+        if node is None:
+            return
+        assert node.term >= message.term, f"node {member.id} of term {node.term} ignored {message}"
+        if isinstance(message, AppendEntries) and message.term == node.term:
+            assert (node.role, node.leader) == (Role.FOLLOWER, message.leader), f"{message} not followed"
 
     def applied(self, member: Member, action: Apply) -> None:
         """Committed, durable here, in order, each once, nothing skipped but what is no command."""

@@ -20,12 +20,14 @@ from raft_io import (
     Receive,
     Send,
     Synced,
-    Tick,
     wire,
 )
 
 MOST_IN_FLIGHT = 200
 """More than this are not under way: the network loses the oldest."""
+
+MOST_DELAYED = 50
+"""More than this are not held back for long: the network loses the oldest."""
 
 CALM = {"election_timeout": (10, 20), "heartbeat_interval": 3}
 """Timing under which a healed cluster must make progress."""
@@ -60,6 +62,9 @@ class Op(enum.IntEnum):
     BREAK_DISK = 17
     CRASH_ALL = 18
     REST = 19
+    SPLIT = 20
+    DELAY = 21
+    RELEASE = 22
 
 
 class Move(NamedTuple):
@@ -77,6 +82,7 @@ class Setup:
     modes: tuple[Mode, ...]
     options: tuple[tuple[str, object], ...] = ()
     over_wire: bool = False
+    seed: int = 0
 
 
 class Packet(NamedTuple):
@@ -92,11 +98,12 @@ class Cluster:
         self.setup = setup
         self.checker = Checker()
         self.in_flight: list[Packet] = []
+        self.delayed: list[Packet] = []
         self.cuts: set[tuple[NodeId, NodeId]] = set()
         self.proposed = 0
         ids = range(1, len(setup.modes) + 1)
         for node_id, mode in zip(ids, setup.modes, strict=True):
-            config = RaftConfig(node_id, ids).replace(**dict(setup.options))
+            config = RaftConfig(node_id, ids).replace(seed=setup.seed * 16 + node_id, **dict(setup.options))
             self.checker.members[node_id] = Member(config, mode, self.checker, self.post)
         self.members = list(self.checker.members.values())
         for member in self.members:
@@ -128,8 +135,11 @@ class Cluster:
                     self._ticks(each, 1 + b % 8)
             case Op.TIME_OUT:
                 self._ticks(member, member.config.election_timeout[1])
-            case Op.DELIVER | Op.DELIVER_NEXT | Op.DROP | Op.DUPLICATE:
+            case Op.DELIVER | Op.DELIVER_NEXT | Op.DROP | Op.DUPLICATE | Op.DELAY:
                 self._network(op, a)
+            case Op.RELEASE:
+                if self.delayed:
+                    self.in_flight.insert(0, self.delayed.pop(a % len(self.delayed)))
             case Op.FLOW:
                 self._flow(4 + a, syncing=b % 2 == 0)
             case Op.PROPOSE:
@@ -146,6 +156,8 @@ class Cluster:
                 self.cuts.add((member.id, self.members[b % len(self.members)].id))
             case Op.ISOLATE:
                 self._isolate(member)
+            case Op.SPLIT:
+                self._split(a)
             case Op.HEAL:
                 self.cuts.clear()
             case Op.CRASH:
@@ -167,7 +179,7 @@ class Cluster:
     def _ticks(self, member: Member, count: int) -> None:
         for _ in range(count):
             if member.up:
-                member.take(Tick())
+                member.tick()
                 self._observe(member)
 
     def _network(self, op: Op, a: int) -> None:
@@ -180,6 +192,9 @@ class Cluster:
             self._deliver(self.in_flight.pop(0))
         elif op is Op.DROP:
             del self.in_flight[place]
+        elif op is Op.DELAY:
+            self.delayed.append(self.in_flight.pop(place))
+            del self.delayed[:-MOST_DELAYED]
         else:
             self.in_flight.append(self.in_flight[place])
 
@@ -189,6 +204,7 @@ class Cluster:
             return
         self.checker.delivered(packet.to, packet.message)
         member.take(Receive(packet.message))
+        self.checker.heeded(member, packet.message)
         self._observe(member)
 
     def _flow(self, limit: int, *, syncing: bool) -> None:
@@ -252,6 +268,13 @@ class Cluster:
             self.cuts.add((member.id, other.id))
             self.cuts.add((other.id, member.id))
 
+    def _split(self, a: int) -> None:
+        """Two sides that hear each other no more; `a` has a bit for each node."""
+        for left in self.members:
+            for right in self.members:
+                if (a >> left.id & 1) != (a >> right.id & 1):
+                    self.cuts.add((left.id, right.id))
+
     def _crash(self, member: Member, b: int) -> None:
         """Most often everything unsynced is gone; at times the disk had already got some of it."""
         if member.up:
@@ -269,6 +292,7 @@ class Cluster:
         the cluster elects a leader, commits a new command and agrees, within `PATIENCE` ticks."""
         self.cuts.clear()
         self.in_flight.clear()
+        self.delayed.clear()
         for member in self.members:
             if member.log.broken or self.is_frantic(member.config):
                 member.crash()

@@ -101,6 +101,10 @@ class CrashLog(RaftLog):
                 del self.disk[write - 1 :]
         del self.unsynced[:count]
 
+    def waits_for(self, position: int) -> bool:
+        """Whether some write before `position` has not reached the disk."""
+        return position > self.position - len(self.unsynced)
+
     def crash(self, keep: int = 0) -> None:
         """Lose what was not synced, but for the first `keep` writes: those had reached the disk anyway."""
         self.persist(self.position - len(self.unsynced) + keep)

@@ -17,10 +17,12 @@ from raft_io import (
     LogEntry,
     RaftConfig,
     RaftNode,
+    Role,
     Send,
     StorageError,
     Sync,
     Synced,
+    Tick,
 )
 
 
@@ -53,10 +55,11 @@ class Waiting(NamedTuple):
 
 
 class Ticket(NamedTuple):
-    """A sync under way: it covers the writes before `position`; `waiting` goes out once it is done."""
+    """A sync under way since `tick`. It covers the writes before `position`; `waiting` goes out after it."""
 
     number: int
     position: int
+    tick: int
     waiting: list[Waiting]
 
 
@@ -78,6 +81,7 @@ class Member:
         self.machine = 0
         """The state machine has applied through here, and forgets it only when it is told to."""
         self.tickets: list[Ticket] = []
+        self.ticks = 0
 
     @property
     def up(self) -> bool:
@@ -109,6 +113,24 @@ class Member:
         except StorageError:
             self._died(node)
             return 0
+
+    def tick(self) -> None:
+        """Time passes by one tick."""
+        before = self.node
+        role = None if before is None else before.role
+        self.ticks += 1
+        self.take(Tick())
+        if self.node is not None and self._disk_hangs():
+            assert not self.node.is_leader, "leads while its disk hangs"
+            assert self.node.role is role or role is Role.LEADER, "campaigns while its disk hangs"
+
+    def _disk_hangs(self) -> bool:
+        """Whether a sync with something to write has been out for longer than the longest timeout."""
+        patience = self.config.election_timeout[1]
+        return any(
+            self.ticks - ticket.tick > patience and self.log.waits_for(ticket.position)
+            for ticket in self.tickets[:1]
+        )
 
     def drain(self) -> None:
         """Carry out what has come of the events so far."""
@@ -152,7 +174,7 @@ class Member:
                     assert self.mode.deferred, "a Sync that nobody asked for"
                     assert not self.tickets or self.tickets[-1].number < ticket, "tickets increase"
                     waiting = []
-                    self.tickets.append(Ticket(ticket, self.log.position, waiting))
+                    self.tickets.append(Ticket(ticket, self.log.position, self.ticks, waiting))
 
     def _acknowledged(self, send: Send) -> LogEntry | None:
         message = send.message

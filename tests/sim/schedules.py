@@ -34,13 +34,16 @@ WEIGHTS: dict[Op, int] = {
     Op.DELIVER_NEXT: 20,
     Op.DROP: 5,
     Op.DUPLICATE: 5,
-    Op.FLOW: 10,
+    Op.FLOW: 16,
     Op.PROPOSE: 18,
     Op.DRAIN: 12,
     Op.SYNC: 14,
     Op.STALE_SYNC: 1,
     Op.CUT: 3,
-    Op.ISOLATE: 2,
+    Op.ISOLATE: 1,
+    Op.SPLIT: 2,
+    Op.DELAY: 6,
+    Op.RELEASE: 4,
     Op.HEAL: 3,
     Op.CRASH: 4,
     Op.RESTART: 8,
@@ -48,14 +51,15 @@ WEIGHTS: dict[Op, int] = {
     Op.CRASH_ALL: 1,
 }
 
-FAULTS = (Op.DROP, Op.DUPLICATE, Op.CUT, Op.ISOLATE, Op.CRASH, Op.BREAK_DISK, Op.CRASH_ALL)
+PARTITIONS = (Op.CUT, Op.ISOLATE, Op.SPLIT)
+FAULTS = (Op.DROP, Op.DUPLICATE, Op.CRASH, Op.BREAK_DISK, Op.CRASH_ALL)
 ELECTIONS = (Op.TICK, Op.TICK_ALL, Op.TIME_OUT)
 
 
 def _weights(rng: random.Random) -> list[float]:
     """How often each operation comes: some runs are stormy, some calm, for much needs calm to come about."""
     weights: dict[Op, float] = dict(WEIGHTS)
-    for group in (FAULTS, ELECTIONS, (Op.FLOW,), (Op.SYNC, Op.DRAIN), (Op.PROPOSE,)):
+    for group in (PARTITIONS, FAULTS, ELECTIONS, (Op.FLOW,), (Op.SYNC, Op.DRAIN), (Op.PROPOSE,)):
         factor = rng.choice((0.2, 0.5, 1, 2))
         for op in group:
             weights[op] *= factor
@@ -70,7 +74,7 @@ def seeded(seed: int, length: int) -> tuple[Setup, list[Move]]:
         modes = (rng.choice(list(Mode)),) * size
     else:
         modes = tuple(rng.choices(list(Mode), k=size))
-    setup = Setup(modes, tuple(rng.choice(PROFILES).items()), over_wire=seed % 4 == 0)
+    setup = Setup(modes, tuple(rng.choice(PROFILES).items()), over_wire=seed % 4 == 0, seed=seed)
     ops = rng.choices(list(WEIGHTS), _weights(rng), k=length)
     return setup, [Move(op, rng.randrange(256), rng.randrange(256)) for op in ops]
 
@@ -89,7 +93,7 @@ def setups() -> st.SearchStrategy[Setup]:
         lambda size: st.tuples(*[st.sampled_from(list(Mode)) for _ in range(size)])
     )
     options = st.sampled_from(PROFILES).map(lambda profile: tuple(profile.items()))
-    return st.builds(Setup, modes, options, st.booleans())
+    return st.builds(Setup, modes, options, st.booleans(), st.integers(0, 1000))
 
 
 def moves(most: int) -> st.SearchStrategy[list[Move]]:

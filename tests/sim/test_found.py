@@ -1,18 +1,29 @@
-"""What the simulation has found, kept for ever: as the smallest trace, and as the seeds that showed it."""
+"""What the simulation has found, kept for ever: as the smallest trace and as the example that showed it."""
 
 from __future__ import annotations
 
 import pytest
-from tests.sim.schedules import run, seeded
+from tests.sim.cluster import Move, Op, Setup
+from tests.sim.member import Mode
+from tests.sim.schedules import run
 
 from raft_io import Action, Apply, Propose, RaftConfig, RaftNode, Tick
 
 pytestmark = pytest.mark.core
 
 
-@pytest.mark.parametrize("seed", [26, 66, 156])
-def test_seed(seed: int) -> None:
-    run(*seeded(seed, 300))
+EXAMPLES = [
+    (
+        Setup((Mode.BATCH,), (("max_apply_bytes", 1),)),
+        [Move(Op.TIME_OUT, 0, 0), Move(Op.DRAIN, 0, 0), Move(Op.PROPOSE, 0, 4), Move(Op.PROPOSE, 0, 3)],
+    ),
+]
+"""As hypothesis would hand them over."""
+
+
+@pytest.mark.parametrize(("setup", "moves"), EXAMPLES)
+def test_example(setup: Setup, moves: list[Move]) -> None:
+    run(setup, moves)
 
 
 def test_an_empty_command_does_not_let_one_that_is_too_large_pass_with_it() -> None:

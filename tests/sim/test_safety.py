@@ -51,4 +51,4 @@ def test_schedules_that_hypothesis_shrinks(setup: Setup, schedule: Sequence[Move
 def test_long_histories_of_five(modes: tuple[Mode, ...], seed: int) -> None:
     """Long runs: many terms, many repairs."""
     setup, schedule = seeded(seed, 1000)
-    run(Setup(modes, setup.options, setup.over_wire), schedule)
+    run(Setup(modes, setup.options, setup.over_wire, seed), schedule)
