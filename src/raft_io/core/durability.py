@@ -73,9 +73,15 @@ def sync(st: State) -> None:
 
 
 def issue_ticket(st: State) -> i64:
-    """A number for the sync that will make all that is written so far durable."""
+    """A number for the sync that will make all that is written so far durable.
+
+    Where nothing was written since the last one went out, that one stands for this as well: asking again and
+    again while a disk hangs costs no memory.
+    """
     number = st.next_ticket
     st.next_ticket = number + 1
+    if not st.dirty and st.tickets:
+        return number
     st.tickets.append(Ticket(number, st.last_index, st.hard_written, st.now))
     st.dirty = False
     return number

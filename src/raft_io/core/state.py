@@ -26,7 +26,7 @@ LEADER: Final = Role.LEADER
 
 @final
 class Ticket:
-    """A sync that the driver owes: what it will have made durable once it is done."""
+    """A sync that the driver owes: what it, or any later one, will have made durable once it is done."""
 
     __slots__ = ("index", "number", "tick", "writes")
 
