@@ -9,7 +9,7 @@ from raft_io.core.actions import Send
 from raft_io.core.messages import AppendEntries, AppendEntriesReply
 from raft_io.core.state import FOLLOWER, LEADER, State
 from raft_io.core.terms import first_of_term, term_of
-from raft_io.core.types import LogEntry
+from raft_io.core.types import MAX, LogEntry
 
 __all__ = ["handle_append_entries"]
 
@@ -24,9 +24,9 @@ def handle_append_entries(st: State, message: AppendEntries) -> None:
         return  # a second leader in one term, or nonsense: no correct peer sends it
     if st.role is FOLLOWER:
         st.leader = message.leader
-        roles.reset_election_timer(st)
     else:
         roles.become_follower(st, st.term, message.leader)
+    roles.reset_election_timer(st)
 
     prev = message.prev_log_index
     if prev > st.last_index:
@@ -46,8 +46,10 @@ def handle_append_entries(st: State, message: AppendEntries) -> None:
 
 
 def _well_formed(message: AppendEntries) -> bool:
-    """Whether the entries count up from `prev_log_index`, with terms that never decrease and end at most at
-    the message's own."""
+    """Whether the entries count up from `prev_log_index` and stay below the largest index, with terms that
+    never decrease and end at most at the message's own."""
+    if message.prev_log_index >= MAX - len(message.entries):
+        return False
     index = message.prev_log_index
     term = max(message.prev_log_term, 1)
     for entry in message.entries:

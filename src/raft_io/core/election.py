@@ -25,6 +25,10 @@ def tick(st: State) -> None:
         if durability.stalled(st):
             roles.become_follower(st, st.term, NOBODY)
         return
+    if st.campaigned:
+        # A campaign that has not even been sent gets no successor, and its time has not begun: a process that
+        # was suspended for a thousand ticks campaigns once.
+        return
     st.elapsed += 1
     if st.elapsed < st.election_min:
         return
@@ -35,9 +39,7 @@ def tick(st: State) -> None:
 
 
 def _may_campaign(st: State) -> bool:
-    # A campaign that has not even been sent gets no successor: a process that was suspended for a
-    # thousand ticks campaigns once.
-    return not st.campaigned and not durability.stalled(st) and st.term + 1 < MAX
+    return not durability.stalled(st) and st.term + 1 < MAX and st.last_index + 1 < MAX
 
 
 def campaign(st: State) -> None:
@@ -56,7 +58,7 @@ def count_own_vote(st: State) -> None:
 
 
 def _count_vote(st: State, voter: i64) -> None:
-    if voter not in st.granted:
+    if voter in st.voters and voter not in st.granted:
         st.granted.append(voter)
         if quorum.wins(st.voters, st.granted):
             roles.become_leader(st)

@@ -27,17 +27,21 @@ def reset_election_timer(st: State) -> None:
 
 
 def become_follower(st: State, term: i64, leader: i64) -> None:
-    """Follow `leader` (or nobody yet) in `term`, which is this term or a later one."""
+    """Follow `leader` (or nobody yet) in `term`, which is this term or a later one.
+
+    The election timer of a follower or candidate runs on: only a vote granted or word from the leader starts
+    it over (figure 2, rules for followers). Else a candidate that cannot win would hold back one that can.
+    """
     assert term >= st.term
     if st.role is LEADER:
         st.followers = []
         st.sizes = []
         st.uncommitted_bytes = 0
         st.heartbeat_due = False
+        reset_election_timer(st)
     st.role = FOLLOWER
     st.leader = leader
     st.granted = []
-    reset_election_timer(st)
     if term > st.term:
         st.term = term
         st.voted_for = NOBODY
