@@ -28,7 +28,7 @@ def test_status_is_a_value() -> None:
         "uncommitted_bytes": 6,
         "followers": (FollowerStatus(2, "probe", 0, 1, 0),),
     }
-    other = {name: value + 1 if type(value) is int else () for name, value in args.items()}
+    other: dict[str, Any] = {name: value + 1 if type(value) is int else () for name, value in args.items()}
     other |= {"role": Role.FOLLOWER, "membership": Membership([1])}
     check_value(Status, args, other)
 

@@ -41,7 +41,8 @@ class RaftNode:
     `deferred_sync`: `drain` never syncs the log but asks for it by `Sync(ticket)`.
 
     Raises `TypeError` for a log that lacks a method, `ValueError` for an `applied` outside the log,
-    `StorageError` for a log whose term or index is at its maximum.
+    `StorageError` for a log whose term or index is at its maximum, or whose entries are of a later term than
+    its hard state.
 
     >>> node = RaftNode(RaftConfig.single(1))
     >>> while not node.is_leader:
@@ -68,13 +69,18 @@ class RaftNode:
         last = backend.last_index()
         if start > last:
             raise ValueError(f"applied is {applied}, but the log ends at index {last}")
-        if last >= MAX or backend.hard_state().term >= MAX:
+        term = backend.hard_state().term
+        if last >= MAX or term >= MAX:
             raise StorageError("adopt log", "the last index or the term is at its maximum")
+        if backend.last_term() > term:
+            detail = f"the last entry is of term {backend.last_term()}, the hard state of term {term}"
+            raise StorageError("adopt log", detail)
         self._state: State = State(config, backend, start, bool(deferred_sync))
 
     @classmethod
     def with_log(cls, config: RaftConfig, log: RaftLog) -> RaftNode:
         """A node on `log`, whose hard state and entries it adopts."""
+        _check_backend(log)
         return RaftNode(config, log)
 
     @property
@@ -168,7 +174,7 @@ class RaftNode:
         """
         st = self._state
         if st.failed is not None:
-            raise st.failed
+            raise st.failed.with_traceback(None)
         if isinstance(event, Propose):
             return _propose(st, event.command)
         if not isinstance(event, (Receive, Tick, Synced, SyncFailed)):
@@ -184,14 +190,15 @@ class RaftNode:
             else:
                 durability.fail(st, StorageError("sync log", event.detail))
         except Exception as error:
-            raise durability.fail(st, error) from error.__cause__
+            failure = durability.fail(st, error)
+            raise failure from failure.__cause__
         return 0
 
     def drain(self) -> list[Action]:
         """What the events since the last drain have brought about, in order. Raises `StorageError`."""
         st = self._state
         if st.failed is not None:
-            raise st.failed
+            raise st.failed.with_traceback(None)
         actions: list[Action] = []
         if not st.work:
             return actions
@@ -203,7 +210,8 @@ class RaftNode:
             else:
                 _drain_syncing(st, actions)
         except Exception as error:
-            raise durability.fail(st, error) from error.__cause__
+            failure = durability.fail(st, error)
+            raise failure from failure.__cause__
         if st.dirty or commit.can_apply(st):
             st.work = True
         return actions
@@ -214,17 +222,20 @@ def _propose(st: State, command: bytes) -> i64:
         raise NotLeaderError(None if st.leader == NOBODY else st.leader)
     # An empty command counts as well: a pipeline of them is not free.
     size: i64 = max(len(command), 1)
+    if st.last_index + 1 >= MAX:
+        raise OverloadedError("the log is full: its last index is at the maximum")
     if not replicate.accepts(st, size):
         raise OverloadedError(f"{st.uncommitted_bytes} bytes are uncommitted; try again later")
     try:
         return replicate.propose(st, command, size)
     except Exception as error:
-        raise durability.fail(st, error) from error.__cause__
+        failure = durability.fail(st, error)
+        raise failure from failure.__cause__
 
 
 def _receive(st: State, message: Message) -> None:
     """The term gate (paper, section 5.1), then the handler. What no correct peer sends is dropped: a term
-    at its maximum or below 1, a request in this node's own name."""
+    at its maximum or below 1, anything in this node's own name."""
     if message.term >= MAX or message.term < 1:
         return
     if isinstance(message, AppendEntries):
@@ -234,6 +245,8 @@ def _receive(st: State, message: Message) -> None:
             roles.become_follower(st, message.term, message.leader)
         append.handle_append_entries(st, message)
     elif isinstance(message, AppendEntriesReply):
+        if message.sender == st.id:
+            return
         if message.term > st.term:
             roles.become_follower(st, message.term, NOBODY)
         replicate.handle_append_entries_reply(st, message)
@@ -244,6 +257,8 @@ def _receive(st: State, message: Message) -> None:
             roles.become_follower(st, message.term, NOBODY)
         election.handle_request_vote(st, message)
     elif isinstance(message, RequestVoteReply):
+        if message.sender == st.id:
+            return
         if message.term > st.term:
             roles.become_follower(st, message.term, NOBODY)
         election.handle_request_vote_reply(st, message)
