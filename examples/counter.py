@@ -1,0 +1,39 @@
+"""A replicated counter. Three nodes in one process, or those named: counter.py [PORT [NODE ...]]"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import BinaryIO
+
+from raft_io.server import RaftServer, StateMachine
+
+
+class Counter(StateMachine):
+    total = 0
+
+    def apply(self, command: bytes) -> bytes:
+        self.total += int(command)
+        return b"%d" % self.total
+
+    def capture(self) -> Callable[[BinaryIO], None]:
+        data = b"%d" % self.total
+        return lambda stream: stream.writelines([data])
+
+    def restore(self, stream: BinaryIO) -> None:
+        self.total = int(stream.read())
+
+
+async def run(me: int, peers: dict[int, str]) -> None:
+    async with RaftServer(me, Counter(), listen=peers[me], peers=peers, data_dir=f"counter/{me}") as this:
+        while True:
+            print(f"node {me} adds 1:", int(await this.propose(b"1", timeout=3600)), flush=True)
+            await asyncio.sleep(1)
+
+
+async def main(port: int = 9000, *nodes: int) -> None:
+    peers = {node: f"127.0.0.1:{port + node}" for node in (1, 2, 3)}
+    await asyncio.gather(*[run(node, peers) for node in nodes or peers])
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*map(int, sys.argv[1:])))
