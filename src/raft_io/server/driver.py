@@ -106,7 +106,7 @@ class Driver:
         """A caller asks for something. Raises `OverloadedError`, or what the node died of."""
         if self._failure is not None:
             raise self._failure
-        self._requests.add(request, self.node.last_applied)
+        self._requests.add(request)
 
     def link_restored(self, peer: NodeId) -> None:
         """The connection to `peer` was made anew: what was sent to it may be lost."""
@@ -202,7 +202,8 @@ class Driver:
             return
         here = self.node.is_leader
         if leader != self.node.id or here:
-            for outbound in self._requests.due((leader, self.node.term), not here, self._ticks):
+            route = (leader, self.node.term)
+            for outbound in self._requests.due(route, not here, self._ticks, self.node.last_applied):
                 if here:
                     self._propose(outbound.sequence, outbound.data)
                 else:

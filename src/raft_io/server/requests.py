@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from raft_io.errors import NotLeaderError, OverloadedError
+from raft_io.errors import NotLeaderError, OverloadedError, SessionExpiredError
 from raft_io.server import envelope
 from raft_io.server.sessions import Applied, Opened
 
@@ -48,7 +48,7 @@ Answer = tuple[Waiter, bool, Any]
 class Request:
     """One request: a command, or a query that waits for a place in the log (`data` is `None`)."""
 
-    __slots__ = ("answered", "data", "deadline", "key", "query", "since", "waiter")
+    __slots__ = ("answered", "data", "deadline", "fresh", "key", "query", "since", "waiter")
 
     def __init__(
         self,
@@ -63,7 +63,10 @@ class Request:
         self.data = data
         self.key = key
         self.query = query
-        self.since = 0
+        self.since: int | None = None
+        """Of one with a key that was sent: no entry up to here holds the key."""
+        self.fresh = False
+        """Whether nobody here had tried the key before."""
         self.answered = False
 
     @property
@@ -119,14 +122,10 @@ class Requests:
         self.answers: list[Answer] = []
         """What is to be told to waiters; whoever drives this takes it."""
 
-    def add(self, request: Request, applied: int) -> None:
-        """Take a request in. `applied`: the last index applied here. Raises `OverloadedError`."""
+    def add(self, request: Request) -> None:
+        """Take a request in. Raises `OverloadedError`."""
         if self._bytes + request.size > MAX_WAITING_BYTES and self._bytes > 0:
             raise OverloadedError(f"{self._bytes} bytes of requests are waiting here; try again later")
-        if request.key is not None:
-            request.since = self._open_keys.setdefault(request.key, applied)
-            if len(self._open_keys) > MAX_OPEN_KEYS:
-                del self._open_keys[next(iter(self._open_keys))]
         self._bytes += request.size
         self._queue.append(request)
 
@@ -140,10 +139,10 @@ class Requests:
         """Whether something could be sent that was not."""
         return bool(self._queue) and self._session != 0
 
-    def due(self, route: tuple[int, int], forwarded: bool, tick: int) -> list[Outbound]:
+    def due(self, route: tuple[int, int], forwarded: bool, tick: int, applied: int) -> list[Outbound]:
         """What should go to the leader now. `route`: the leader and its term. Through another node
         (`forwarded`) an entry may be lost on the way, so that it is sent again after a while; in the own
-        log it stays as long as this node leads."""
+        log it stays as long as this node leads. `applied`: the last index applied here."""
         self._tick = tick
         if self._queue and self._session == 0 and self._opening is None:
             self._nonce = self._make_nonce()
@@ -154,7 +153,7 @@ class Requests:
             if (outbound.route != route or late) and tick >= outbound.hold_until:
                 due.append(outbound)
         if self._session and self._queue:
-            due.extend(self._gather())
+            due.extend(self._gather(applied))
         for outbound in due:
             outbound.route = route
             outbound.sent_tick = tick
@@ -168,7 +167,7 @@ class Requests:
     def _patience(self, outbound: Outbound) -> int:
         return self._resend_ticks << min(max(outbound.attempts - 1, 0), RESEND_LIMIT)
 
-    def _gather(self) -> list[Outbound]:
+    def _gather(self, applied: int) -> list[Outbound]:
         """Put all that is queued into entries."""
         gathered: list[Outbound] = []
         queue = self._queue
@@ -180,18 +179,38 @@ class Requests:
             while end < len(queue) and (end == start or size + queue[end].size <= GATHER_BYTES):
                 size += queue[end].size
                 end += 1
-            gathered.append(self._entry(queue[start:end]))
+            gathered.append(self._entry(queue[start:end], applied))
             start = end
         return gathered
 
-    def _entry(self, requests: list[Request]) -> Outbound:
+    def _entry(self, requests: list[Request], applied: int) -> Outbound:
         self._sequence += 1
         floor = next(iter(self._sent), self._sequence)
-        commands = [envelope.Command(request.data, request.key, request.since) for request in requests]
+        commands = [
+            envelope.Command(request.data)
+            if request.key is None
+            else envelope.Command(request.data, request.key, self._since(request, request.key, applied))
+            for request in requests
+        ]
         data = envelope.encode_requests(self._session, self._sequence, floor, commands)
         outbound = Outbound(self._sequence, data, requests)
         self._sent[self._sequence] = outbound
         return outbound
+
+    def _since(self, request: Request, key: bytes, applied: int) -> int:
+        """The index through which nothing that was tried here with this key can have been applied: what was
+        applied when it was first sent."""
+        since = request.since
+        if since is None:
+            request.fresh = key not in self._open_keys
+            since = request.since = self._open_keys.get(key, applied)
+            self._leave_open(key, since)
+        return since
+
+    def _leave_open(self, key: bytes, since: int) -> None:
+        self._open_keys[key] = min(since, self._open_keys.get(key, since))
+        if len(self._open_keys) > MAX_OPEN_KEYS:
+            del self._open_keys[next(iter(self._open_keys))]
 
     def link_restored(self, leader: int) -> None:
         """The connection to `leader` is new: what was sent over the old one may be lost."""
@@ -228,11 +247,11 @@ class Requests:
             return
         self._bytes -= outbound.size
         for request, result in zip(outbound.requests, outcome.results, strict=True):
-            if request.key is not None:
-                self._open_keys.pop(request.key, None)
             if request.answered:
                 continue
             request.answered = True
+            if request.key is not None and not isinstance(result, SessionExpiredError):
+                self._open_keys.pop(request.key, None)
             if isinstance(result, Exception):
                 self.answers.append((request.waiter, False, result))
             elif request.query is not None:
@@ -295,6 +314,10 @@ class Requests:
 
     def _answer(self, request: Request, error: Exception) -> None:
         request.answered = True
-        if request.key is not None and not isinstance(error, TimeoutError):
-            self._open_keys.pop(request.key, None)
+        if request.key is not None and request.since is not None:
+            if isinstance(error, TimeoutError):
+                self._leave_open(request.key, request.since)
+            elif request.fresh:
+                # Certainly not applied, nor was any earlier one.
+                self._open_keys.pop(request.key, None)
         self.answers.append((request.waiter, False, error))

@@ -1,0 +1,104 @@
+"""The driver under trouble: a whole cluster in virtual time, judged by what its callers are told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from tests.server.callers import Callers, Mix
+from tests.server.sim import Cluster, Trouble
+
+from raft_io.server import requests, sessions
+
+
+def play(seed: int, size: int, trouble: Trouble, mix: Mix, seconds: float = 10.0) -> Callers:
+    """A schedule of trouble, then peace; everything is judged on the way and at the end."""
+    cluster = Cluster(size, seed, trouble)
+    callers = Callers(cluster, mix)
+    cluster.run(seconds)
+    callers.finish()
+    return callers
+
+
+def play_many(seeds: range, size: int, trouble: Trouble, mix: Mix) -> Mix:
+    """Several schedules, judged one by one; the tally is of all of them."""
+    for seed in seeds:
+        play(seed, size, Trouble(**vars(trouble)), mix)
+    return mix
+
+
+CALM = Trouble(0, 0, 0, 0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_command_is_applied_once_whatever_happens(seed: int) -> None:
+    tally = play(seed, 3 + 2 * (seed % 2), Trouble(), Mix()).mix.tally
+    assert tally["acknowledged"] > 100
+
+
+def test_without_trouble_everything_is_acknowledged() -> None:
+    callers = play(1, 3, Trouble(**vars(CALM)), Mix(), 5.0)
+    assert set(callers.mix.tally) <= {"acknowledged", "not applied"}, "before the first election only"
+    assert callers.mix.tally["acknowledged"] > 500
+
+
+def test_a_lone_node_serves_its_callers() -> None:
+    trouble = Trouble(crash=0.005, kill=0.005, reconnect=0, partition=0)
+    mix = play_many(range(4), 1, trouble, Mix())
+    assert mix.tally["acknowledged"] > 100
+
+
+def test_entries_that_are_sent_again_and_again_are_applied_once() -> None:
+    # The disk is slower than the patience of who forwards: nearly everything is sent twice or more.
+    trouble = Trouble(crash=0, kill=0, slow_disk=0.3, reconnect=0.3)
+    mix = play_many(range(8), 3, trouble, Mix(callers=12, timeout=(1.0, 10.0)))
+    assert mix.tally["acknowledged"] > 300
+
+
+def test_an_overloaded_leader_refuses_and_what_is_refused_is_not_applied() -> None:
+    trouble = Trouble(max_uncommitted=400, max_apply=200, slow_disk=0.3)
+    mix = play_many(range(8), 3, trouble, Mix(callers=12))
+    assert mix.tally["not applied"] > 200
+    assert mix.tally["acknowledged"] > 200
+
+
+def test_an_evicted_session_is_opened_anew_and_nothing_is_applied_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 1)
+    mix = play_many(range(4), 3, Trouble(crash=0, kill=0), Mix(callers=12, keyed=0.5))
+    assert mix.tally["acknowledged"] > 300
+
+
+def test_a_key_whose_record_is_evicted_is_never_applied_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_KEYS", 3)
+    mix = Mix(callers=12, keyed=0.8, reads=0.1, timeout=(0.05, 0.5), keys_wander=False)
+    play_many(range(8), 3, Trouble(slow_disk=0.2), mix)
+    assert mix.tally["expired"] > 5
+    assert mix.tally["acknowledged"] > 100
+
+
+def test_many_small_entries_wait_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "GATHER_BYTES", 100)
+    mix = play_many(range(1), 3, Trouble(max_apply=100), Mix(callers=30, think=0.01))
+    assert mix.tally["acknowledged"] > 1000
+
+
+def digest() -> str:
+    """What a run of seed 42 leaves."""
+    return play(42, 5, Trouble(), Mix(), 4.0).cluster.digest
+
+
+def test_the_same_seed_is_the_same_run_to_the_byte() -> None:
+    code = "from tests.server.test_driver import digest; print(digest())"
+    found = set()
+    for hash_seed in ("1", "2"):
+        env = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        ran = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        )
+        found.add(ran.stdout)
+    assert found == {digest() + "\n"}
+    assert play(43, 5, Trouble(), Mix(), 4.0).cluster.digest + "\n" not in found
