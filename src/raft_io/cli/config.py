@@ -1,0 +1,295 @@
+"""The settings of a node: one table, read from a TOML file and from options, strictly.
+
+Every mistake is a `UsageError` in one line that names the file (or option) and the setting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from raft_io.cli.errors import UsageError
+from raft_io.core.config import RaftConfig
+from raft_io.server.address import Address
+
+__all__ = [
+    "RAFT_OPTIONS",
+    "SETTINGS",
+    "Values",
+    "add_options",
+    "complete",
+    "read_file",
+    "read_options",
+    "render",
+]
+
+Values = dict[str, Any]
+"""Settings by name, checked."""
+
+REQUIRED: Final = ("id", "data_dir", "listen", "resp", "http")
+PATHS: Final = ("data_dir", "pid_file")
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class _WrongValueError(ValueError):
+    """What a setting must be; `str` completes the sentence that begins with its name."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of value. `parse` makes of an option's text what a file would hold; `check` makes of what a file
+    holds the value, or raises `ValueError` with the rest of a sentence; `show` writes it as TOML."""
+
+    metavar: str
+    parse: Callable[[str], Any]
+    check: Callable[[Any], Any]
+    show: Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting. `about` is its help, and says what it is when absent."""
+
+    kind: Kind
+    about: str
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _WrongValueError(f"must be a whole number, not {_shown(value)}")
+    return value
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise _WrongValueError(f"must be a number, not {_shown(value)}")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _WrongValueError(f"must be a text, not {_shown(value)}")
+    return value
+
+
+def _level(value: Any) -> str:
+    if value not in LEVELS:
+        raise _WrongValueError(f"must be one of {', '.join(LEVELS)}, not {_shown(value)}")
+    return str(value)
+
+
+def _address(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _WrongValueError(f'must be an address such as "127.0.0.1:7001", not {_shown(value)}')
+    try:
+        return str(Address.parse(value))
+    except ValueError as error:
+        raise _WrongValueError(f"is wrong: {error}") from error
+
+
+def _range(value: Any) -> tuple[int, int]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise _WrongValueError(f"must be two whole numbers, [min, max], not {_shown(value)}")
+    low, high = _integer(value[0]), _integer(value[1])
+    if not 1 <= low <= high:
+        raise _WrongValueError(f"must have 1 <= min <= max, not {_shown(value)}")
+    return low, high
+
+
+def _peers(value: Any) -> dict[int, str]:
+    if not isinstance(value, dict):
+        raise _WrongValueError(f'must be a table such as {{ 1 = "127.0.0.1:7101" }}, not {_shown(value)}')
+    peers: dict[int, str] = {}
+    for key, address in value.items():
+        if not (key.isascii() and key.isdigit()):
+            raise _WrongValueError(f"has the id {_shown(key)}: ids are whole numbers")
+        if int(key) in peers:
+            raise _WrongValueError(f"has the id {int(key)} twice")
+        try:
+            peers[int(key)] = _address(address)
+        except _WrongValueError as error:
+            raise _WrongValueError(f"of node {key} {error}") from error
+    return peers
+
+
+def _parse_integer(text: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _parse_number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _parse_range(text: str) -> Any:
+    return [_parse_integer(part) for part in text.split(",")]
+
+
+def _parse_peers(text: str) -> Any:
+    peers = {}
+    for part in text.split(","):
+        key, equals, address = part.partition("=")
+        if not equals:
+            return text
+        peers[key.strip()] = address.strip()
+    return peers
+
+
+def _shown(value: Any) -> str:
+    """A value as it stands in a message: short, and as TOML writes texts."""
+    text = (
+        _quoted(value)
+        if isinstance(value, str)
+        else str(value).lower()
+        if value in (True, False)
+        else repr(value)
+    )
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string."""
+    plain = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in plain) + '"'
+
+
+def _show_peers(peers: Mapping[int, str]) -> str:
+    return "{ " + ", ".join(f"{peer} = {_quoted(address)}" for peer, address in peers.items()) + " }"
+
+
+INTEGER: Final = Kind("N", _parse_integer, _integer, str)
+SECONDS: Final = Kind("SECONDS", _parse_number, _number, repr)
+TEXT: Final = Kind("TEXT", str, _text, _quoted)
+PATH: Final = Kind("PATH", str, _text, _quoted)
+LEVEL: Final = Kind("LEVEL", str, _level, _quoted)
+ADDRESS: Final = Kind("HOST:PORT", str, _address, _quoted)
+RANGE: Final = Kind("MIN,MAX", _parse_range, _range, lambda value: f"[{value[0]}, {value[1]}]")
+PEERS: Final = Kind("ID=HOST:PORT,...", _parse_peers, _peers, _show_peers)
+
+RAFT_OPTIONS: Final[dict[str, Setting]] = {
+    "election_timeout": Setting(RANGE, "ticks without a leader before an election, drawn anew (10,20)"),
+    "heartbeat_interval": Setting(INTEGER, "ticks between a leader's heartbeats (3)"),
+    "max_batch": Setting(INTEGER, "most entries in one message (64)"),
+    "max_batch_bytes": Setting(INTEGER, "most bytes of commands in one message (1 MiB)"),
+    "max_inflight": Setting(INTEGER, "most unacknowledged messages to a follower (256)"),
+    "max_uncommitted_bytes": Setting(INTEGER, "bytes above which writes are refused for now (64 MiB)"),
+    "max_apply_bytes": Setting(INTEGER, "bytes applied in one turn (1 MiB)"),
+    "seed": Setting(INTEGER, "of the election timeouts (the id)"),
+}
+"""The options of `RaftConfig`, by its names."""
+
+SETTINGS: Final[dict[str, Setting]] = {
+    "id": Setting(INTEGER, "the node's id (required)"),
+    "cluster_id": Setting(TEXT, "the cluster's name; nodes of another are refused (raft-io)"),
+    "data_dir": Setting(PATH, "where the log lives, relative to the file (required)"),
+    "listen": Setting(ADDRESS, "where peers connect (this node's address in peers)"),
+    "resp": Setting(ADDRESS, "where Redis clients connect (required)"),
+    "http": Setting(ADDRESS, "where status is served over HTTP (required)"),
+    "peers": Setting(PEERS, "all voters the cluster begins with, by id (this node alone)"),
+    "tick_interval": Setting(SECONDS, "seconds of a tick (0.025)"),
+    "max_command_bytes": Setting(INTEGER, "the longest command (1 MiB)"),
+    **RAFT_OPTIONS,
+    "log_level": Setting(LEVEL, f"what is logged: {', '.join(LEVELS)} (info)"),
+    "pid_file": Setting(PATH, "where the process id is written while the node runs (nowhere)"),
+}
+
+
+def read_file(path: Path) -> Values:
+    """The settings in the TOML file at `path`. Relative paths in it are relative to its directory."""
+    try:
+        text = path.read_bytes().decode()
+        found = tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise UsageError(f"{path}: {error}") from error
+    values: Values = {}
+    for name, value in found.items():
+        setting = SETTINGS.get(name)
+        if setting is None:
+            raise UsageError(f"{path}: unknown setting {_shown(name)}{_suggestion(name)}")
+        values[name] = _checked(setting, value, f"{path}: {name}")
+    return {name: _below(path, name, value) for name, value in values.items()}
+
+
+def _below(path: Path, name: str, value: Any) -> Any:
+    return str(path.parent / value) if name in PATHS else value
+
+
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name, SETTINGS, 1)
+    return f"; did you mean {_shown(close[0])}?" if close else f"; there are {', '.join(SETTINGS)}"
+
+
+def _checked(setting: Setting, value: Any, name: str) -> Any:
+    try:
+        return setting.kind.check(value)
+    except _WrongValueError as error:
+        raise UsageError(f"{name} {error}") from error
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` an option for every setting."""
+    group = parser.add_argument_group(
+        "settings", "As in the file, over which they win; in brackets the default."
+    )
+    for name, setting in SETTINGS.items():
+        group.add_argument(_option(name), dest=name, metavar=setting.kind.metavar, help=setting.about)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def read_options(options: argparse.Namespace) -> Values:
+    """The settings that were given as options."""
+    values: Values = {}
+    for name, setting in SETTINGS.items():
+        text = getattr(options, name)
+        if text is not None:
+            values[name] = _checked(setting, setting.kind.parse(text), _option(name))
+    return values
+
+
+def complete(values: Values, source: str) -> Values:
+    """`values` with what follows from the others, everything required there and in agreement.
+
+    `source` says in messages where they are from.
+    """
+    whole = dict(values)
+    own = whole.get("peers", {}).get(whole.get("id"))
+    if own is not None:
+        whole.setdefault("listen", own)
+    for name in REQUIRED:
+        if name not in whole:
+            raise UsageError(f"{source}: setting {_shown(name)} is missing")
+    if whole.get("peers") and own is None:
+        raise UsageError(f"{source}: peers must name this node too: there is no node {whole['id']} in it")
+    options = {name: whole[name] for name in RAFT_OPTIONS if name in whole}
+    try:
+        config = RaftConfig(whole["id"], whole.get("peers", {})).replace(**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{source}: {error}") from error
+    if config.heartbeat_interval >= config.election_timeout[0]:
+        raise UsageError(
+            f"{source}: heartbeat_interval ({config.heartbeat_interval} ticks) must be below "
+            f"the minimum of election_timeout ({config.election_timeout[0]} ticks)"
+        )
+    return whole
+
+
+def render(values: Values) -> str:
+    """`values` as the text of a file."""
+    lines = [f"{name} = {SETTINGS[name].kind.show(values[name])}" for name in SETTINGS if name in values]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,22 @@
+"""What ends a command: one line for the person at the terminal, and an exit status."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["FAILED", "MISUSED", "CommandFailedError", "UsageError"]
+
+FAILED: Final = 1
+MISUSED: Final = 2
+
+
+class CommandFailedError(Exception):
+    """The command could not do what was asked. Its text is the line that is shown."""
+
+    status = FAILED
+
+
+class UsageError(CommandFailedError):
+    """What was asked makes no sense: an option, or a setting in a file."""
+
+    status = MISUSED

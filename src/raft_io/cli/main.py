@@ -1,0 +1,64 @@
+"""`raft-io`: finds the command and reports how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from raft_io.cli import dev, serve
+from raft_io.cli.errors import FAILED, MISUSED, CommandFailedError
+
+__all__ = ["main"]
+
+COMMANDS = {"dev": dev, "serve": serve}
+"""Each module has `add_arguments(parser)` and `run(options) -> int`; its docstring is its help."""
+
+INTERRUPTED = 130
+"""The exit status of a program that SIGINT ended, as shells have it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(MISUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def parser() -> Parser:
+    """The parser of the whole command line."""
+    top = Parser(
+        prog="raft-io", description="A replicated, durable store, and its tools.", allow_abbrev=False
+    )
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    for name, module in COMMANDS.items():
+        about = (module.__doc__ or "").strip()
+        sub = commands.add_parser(
+            name,
+            help=about.partition("\n")[0],
+            description=about,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command in `arguments` (the process's own unless told otherwise); returns the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except CommandFailedError as error:
+        print(f"raft-io: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone; what is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return status
