@@ -1,0 +1,94 @@
+"""The invariants: they hold in a sound node, and each is noticed when it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.support import campaign, leader, log_of, step
+
+from raft_io import HardState, LogEntry, Propose, RaftConfig, RaftNode, Role
+from raft_io.core.state import State, Ticket
+
+pytestmark = pytest.mark.core
+
+
+def follower() -> State:
+    return RaftNode(RaftConfig(1, [2, 3]), log_of([1, 1, 2]), applied=1)._state
+
+
+def candidate() -> State:
+    node = RaftNode(RaftConfig(1, [2, 3]))
+    campaign(node)
+    return node._state
+
+
+def leading() -> State:
+    node = leader()
+    step(node, Propose(b"x"))
+    return node._state
+
+
+def set_(name: str, value: object) -> Callable[[State], None]:
+    return lambda st: setattr(st, name, value)
+
+
+@pytest.mark.parametrize("make", [follower, candidate, leading])
+def test_a_sound_node_passes(make: Callable[[], State]) -> None:
+    make().check()
+
+
+BROKEN: list[tuple[str, Callable[[], State], Callable[[State], object]]] = [
+    ("1", follower, set_("commit_index", 0)),
+    ("1", follower, set_("commit_index", 4)),
+    ("1", follower, set_("stable_index", 4)),
+    ("2", follower, set_("stable_index", 0)),
+    ("3", leading, set_("leader", 2)),
+    ("3", leading, set_("voted_for", 2)),
+    ("3", leading, lambda st: st.followers.pop()),
+    ("3", leading, set_("uncommitted_bytes", 7)),
+    ("Progress", leading, lambda st: setattr(st.followers[0], "match", 5)),
+    ("4", candidate, set_("voted_for", 2)),
+    ("4", candidate, set_("leader", 2)),
+    ("5", follower, lambda st: st.log.set_hard_state(HardState(9))),
+    ("5", follower, lambda st: st.log.set_hard_state(HardState(2, 3))),
+    ("5", follower, lambda st: st.log.append([LogEntry(2, 4)])),
+    ("5", follower, set_("last_term", 1)),
+    ("7", follower, set_("tickets", [Ticket(2, 1, 1, 1), Ticket(1, 1, 1, 1)])),
+    ("7", follower, set_("tickets", [Ticket(1, 9, 1, 1)])),
+]
+
+
+@pytest.mark.parametrize(("number", "make", "spoil"), BROKEN)
+def test_a_broken_invariant_is_noticed(
+    number: str, make: Callable[[], State], spoil: Callable[[State], object]
+) -> None:
+    state = make()
+    spoil(state)
+    with pytest.raises(AssertionError, match=number):
+        state.check()
+
+
+def test_entries_of_a_later_term_than_the_nodes_are_noticed() -> None:
+    state = follower()
+    state.term = 1
+    state.log.set_hard_state(HardState(1))
+    with pytest.raises(AssertionError, match="6"):
+        state.check()
+
+
+def test_a_ticket_holds_what_it_stands_for() -> None:
+    ticket = Ticket(3, 7, 2, 50)
+    assert (ticket.number, ticket.index, ticket.writes, ticket.tick) == (3, 7, 2, 50)
+
+
+def test_a_fresh_state_adopts_config_and_log() -> None:
+    config = RaftConfig(2, [3, 1], (5, 6), 2, 8, 9, 10, 11, 12, 13)
+    state = RaftNode(config, log_of([1, 1, 2], term=4, voted_for=0), applied=2)._state
+    assert (state.id, state.voters) == (2, [1, 2, 3])
+    assert (state.election_min, state.election_max, state.heartbeat_interval) == (5, 6, 2)
+    assert (state.max_batch, state.max_batch_bytes, state.max_inflight) == (8, 9, 10)
+    assert (state.max_uncommitted_bytes, state.max_apply_bytes) == (11, 12)
+    assert (state.term, state.voted_for, state.role, state.leader) == (4, 0, Role.FOLLOWER, -1)
+    assert (state.last_index, state.last_term, state.stable_index) == (3, 2, 3)
+    assert (state.commit_index, state.last_applied) == (2, 2)
