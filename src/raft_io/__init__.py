@@ -26,6 +26,7 @@ from raft_io.errors import (
     StorageError,
     WireError,
 )
+from raft_io.storage.wal import WalLog
 
 __all__ = [
     "COMPILED",
@@ -68,6 +69,7 @@ __all__ = [
     "Synced",
     "Term",
     "Tick",
+    "WalLog",
     "WireError",
     "wire",
 ]

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from raft_io.errors import NotLeaderError, OverloadedError, SessionExpiredError
 from raft_io.kv import resp
-from raft_io.kv.batch import HEADER, encode_batches
+from raft_io.kv.batch import HEADER, decode_batch, encode_batches
 from raft_io.kv.commands import LOCAL, READ, Run, plan
 from raft_io.kv.connection import REDIS_VERSION, Connection, Node, execute, raft_section
 from raft_io.kv.store import KeyValueStore
@@ -62,7 +62,7 @@ class Client(asyncio.Protocol):
         self._runs: list[Run] = []
         """What is to be done next, the next one last."""
         self._batches: list[tuple[bytes, int]] = []
-        """What is left of a run that is too long for one request, likewise, and how many commands each holds."""
+        """What is left of a run that is too long for one request, likewise, with the number of commands."""
         self._waiting: list[list[bytes]] = []
         self._waiting_bytes = 0
         self._count = 0
@@ -70,16 +70,17 @@ class Client(asyncio.Protocol):
         self._reading = False
         self._paused = False
         self._choked = False
+        self._ended = False
         self.connection = Connection(0)
 
     # The connection.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not an assertion: uvloop's transports are none of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
         if not self._owner.admit(self):
-            transport.write(_FULL)
-            transport.close()
+            self._transport.write(_FULL)
+            self._transport.close()
             return
         address = _shown(transport.get_extra_info("peername"))
         local = _shown(transport.get_extra_info("sockname"))
@@ -96,10 +97,8 @@ class Client(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # A client may close its sending side and still wait for its answers.
-        if self._count:
-            self.connection.closing = True
-            return True
-        return False
+        self._ended = True
+        return self._count > 0
 
     def pause_writing(self) -> None:
         self._choked = True
@@ -158,7 +157,7 @@ class Client(asyncio.Protocol):
             self.connection.closing = True
         if out:
             transport.write(b"".join(out) if len(out) > 1 else out[0])
-        if self.connection.closing and not self._count:
+        if (self.connection.closing or self._ended) and not self._count:
             transport.close()
 
     def _start(self, run: Run, out: list[bytes]) -> None:
@@ -210,8 +209,6 @@ class Client(asyncio.Protocol):
 
 def _count(data: bytes) -> int:
     """How many commands a batch holds."""
-    from raft_io.kv.batch import decode_batch
-
     return len(decode_batch(data)[0])
 
 

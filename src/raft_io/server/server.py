@@ -232,7 +232,7 @@ class RaftServer:
         self.submit(
             Request(
                 _Future(future),
-                self._deadline(timeout),
+                self.deadline(timeout),
                 command,
                 key.encode() if isinstance(key, str) else key,
             )
@@ -247,7 +247,7 @@ class RaftServer:
         `query` must not change the machine. Raises what `query` raises, and as `propose` does.
         """
         future: asyncio.Future[Value] = self._future()
-        self.submit(Request(_Future(future), self._deadline(timeout), None, query=query))
+        self.submit(Request(_Future(future), self.deadline(timeout), None, query=query))
         return await future
 
     def submit(self, request: Request) -> None:
@@ -289,7 +289,8 @@ class RaftServer:
             raise self._failure or RaftError("the server is not running")
         return self._loop.create_future()
 
-    def _deadline(self, timeout: float) -> float:
+    def deadline(self, timeout: float) -> float:
+        """The time, on the server's clock, `timeout` seconds from now."""
         return self._clock() + timeout
 
     # What connections use (`transport.Host`).

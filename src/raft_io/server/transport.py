@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from raft_io.core.types import NodeId
 from raft_io.errors import WireError
@@ -72,8 +72,8 @@ class Inbound(asyncio.Protocol):
         self.peer: NodeId | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not an assertion: uvloop's transports are none of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
         self._patience = asyncio.get_running_loop().call_later(GREETING_TIMEOUT, self.close)
 
     def data_received(self, data: bytes) -> None:
@@ -135,9 +135,8 @@ class _Outbound(asyncio.Protocol):
         self.lost: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(self._host.greeting.encode(frames.HELLO))
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(self._host.greeting.encode(frames.HELLO))
 
     def data_received(self, data: bytes) -> None:
         try:
