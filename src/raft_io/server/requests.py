@@ -221,8 +221,11 @@ class Requests:
     def refused(self, session: int, sequence: int) -> None:
         """The leader is overloaded and has not taken this entry in. Of one that was sent before nobody knows
         whether it was taken then: it is tried again, later."""
-        outbound = self._sent.get(sequence) if session == self._session else self._opening
-        if outbound is None or outbound.sequence != sequence:
+        if session == 0:
+            outbound = self._opening
+        else:
+            outbound = self._sent.get(sequence) if session == self._session else None
+        if outbound is None:
             return
         if outbound.attempts == 1 and outbound.requests:
             self._finish(outbound, OverloadedError("the leader is overloaded; try again later"))

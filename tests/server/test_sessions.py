@@ -1,0 +1,175 @@
+"""What the replicated state remembers: each request of a session once, each key once."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.server.support import Recorder
+
+from raft_io import CommandError, SessionExpiredError
+from raft_io.server import sessions
+from raft_io.server.envelope import Command, encode_open, encode_requests
+from raft_io.server.sessions import Applied, Opened, Sessions
+
+
+def opened(*, at: int = 1) -> tuple[Sessions, Recorder]:
+    """Sessions with one open, of the id `at`."""
+    machine = Recorder()
+    held = Sessions(machine)
+    assert held.apply(at, encode_open(bytes(16))) == Opened(at, bytes(16))
+    return held, machine
+
+
+def results(outcome: object) -> list[sessions.Result]:
+    assert isinstance(outcome, Applied)
+    assert outcome.results is not None
+    return outcome.results
+
+
+def test_an_entry_that_no_server_made_changes_nothing() -> None:
+    held, machine = opened()
+    for data in (b"", b"x", b"\x01\x02", b"\x01\x01short", b"\x02\x02" + bytes(40), b"\x01\x03" + bytes(40)):
+        assert held.apply(2, data) is None
+    assert machine.history == []
+
+
+def test_requests_of_an_unknown_session_are_not_applied() -> None:
+    held, machine = opened()
+    assert held.apply(2, encode_requests(99, 1, 1, [Command(b"a")])) == Applied(99, 1, None)
+    assert machine.history == []
+
+
+def test_a_duplicate_gets_the_first_results_again() -> None:
+    held, machine = opened()
+    entry = encode_requests(1, 1, 1, [Command(b"a"), Command(None), Command(b"refuse")])
+    first = results(held.apply(2, entry))
+    assert first[:2] == [b"1", b""]
+    assert isinstance(first[2], CommandError)
+    again = results(held.apply(3, entry))
+    assert again[:2] == first[:2]
+    assert str(again[2]) == str(first[2]) == "not refuse"
+    assert machine.history == [b"a", b"refuse"]
+
+
+def test_numbers_may_come_in_any_order_and_each_is_applied_once() -> None:
+    held, machine = opened()
+    for index, sequence in enumerate([3, 1, 2, 1, 3, 2], 2):
+        held.apply(index, encode_requests(1, sequence, 1, [Command(b"%d" % sequence)]))
+    assert machine.history == [b"3", b"1", b"2"]
+
+
+def test_what_is_below_the_floor_is_forgotten_and_never_applied() -> None:
+    held, machine = opened()
+    held.apply(2, encode_requests(1, 1, 1, [Command(b"a")]))
+    held.apply(3, encode_requests(1, 3, 3, [Command(b"c")]))
+    assert held.apply(4, encode_requests(1, 1, 1, [Command(b"a")])) is None, "answered, or given up"
+    assert held.apply(5, encode_requests(1, 2, 1, [Command(b"b")])) is None, "given up before it came"
+    assert machine.history == [b"a", b"c"]
+
+
+def test_a_lower_floor_does_not_take_the_floor_back() -> None:
+    held, machine = opened()
+    held.apply(2, encode_requests(1, 5, 5, [Command(b"e")]))
+    held.apply(3, encode_requests(1, 6, 1, [Command(b"f")]))
+    assert held.apply(4, encode_requests(1, 4, 1, [Command(b"d")])) is None
+    assert machine.history == [b"e", b"f"]
+
+
+def test_the_session_used_longest_ago_is_evicted_and_applies_nothing_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
+    held, machine = opened(at=1)
+    held.apply(2, encode_open(bytes(16)))
+    held.apply(3, encode_requests(1, 1, 1, [Command(b"a")]))
+    held.apply(4, encode_open(bytes(16)))
+    assert held.apply(5, encode_requests(2, 1, 1, [Command(b"b")])) == Applied(2, 1, None)
+    assert results(held.apply(6, encode_requests(1, 2, 1, [Command(b"c")]))) == [b"2"]
+    assert machine.history == [b"a", b"c"]
+
+
+def test_whatever_but_a_command_error_comes_out() -> None:
+    held, _ = opened()
+    with pytest.raises(ZeroDivisionError):
+        held.apply(2, encode_requests(1, 1, 1, [Command(b"die")]))
+
+
+@pytest.mark.parametrize("result", [None, "text", 5, bytearray(b"x")])
+def test_a_machine_that_returns_no_bytes_is_an_error(result: object) -> None:
+    class Wrong(Recorder):
+        def apply(self, command: bytes) -> bytes:
+            return result  # type: ignore[return-value]
+
+    held = Sessions(Wrong())
+    held.apply(1, encode_open(bytes(16)))
+    with pytest.raises(TypeError, match="apply must return bytes"):
+        held.apply(2, encode_requests(1, 1, 1, [Command(b"a")]))
+
+
+# Keys.
+
+
+def keyed(key: bytes, since: int, data: bytes = b"a") -> list[Command]:
+    return [Command(data, key, since)]
+
+
+def test_a_key_is_applied_once_over_nodes_and_callers() -> None:
+    held, machine = opened(at=1)
+    held.apply(2, encode_open(bytes(16)))
+    assert results(held.apply(3, encode_requests(1, 1, 1, keyed(b"k", 2)))) == [b"1"]
+    assert results(held.apply(4, encode_requests(2, 1, 1, keyed(b"k", 2)))) == [b"1"]
+    assert results(held.apply(5, encode_requests(1, 2, 1, keyed(b"k", 2)))) == [b"1"]
+    assert results(held.apply(6, encode_requests(1, 3, 1, keyed(b"k", 5, b"another")))) == [b"1"]
+    assert machine.history == [b"a"]
+
+
+def test_the_empty_key_is_a_key() -> None:
+    held, machine = opened()
+    for index in (2, 3):
+        assert results(held.apply(index, encode_requests(1, index, 1, keyed(b"", 1)))) == [b"1"]
+    assert machine.history == [b"a"]
+
+
+def test_a_refusal_is_remembered_by_its_key() -> None:
+    held, machine = opened()
+    said = [results(held.apply(i, encode_requests(1, i, 1, keyed(b"k", 1, b"refuse"))))[0] for i in (2, 3)]
+    assert [str(error) for error in said] == ["not refuse"] * 2
+    assert all(isinstance(error, CommandError) for error in said)
+    assert machine.history == [b"refuse"]
+
+
+def test_an_evicted_key_is_expired_for_who_tried_it_before_and_new_for_who_did_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_KEYS", 1)
+    held, machine = opened()
+    held.apply(2, encode_requests(1, 1, 1, keyed(b"k", 1)))
+    held.apply(3, encode_requests(1, 2, 1, keyed(b"l", 1)))
+    [again] = results(held.apply(4, encode_requests(1, 3, 1, keyed(b"k", 1))))
+    assert isinstance(again, SessionExpiredError)
+    assert results(held.apply(5, encode_requests(1, 4, 1, keyed(b"new", 2)))) == [b"3"]
+    assert machine.history == [b"a", b"a", b"a"]
+
+
+def test_keys_are_evicted_by_bytes_as_well_results_and_refusals_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_KEYED_BYTES", 12)
+    held, _ = opened()
+    held.apply(2, encode_requests(1, 1, 1, keyed(b"0123456789", 1)))
+    assert results(held.apply(3, encode_requests(1, 2, 1, keyed(b"0123456789", 1)))) == [b"1"]
+    held.apply(4, encode_requests(1, 3, 1, keyed(b"k", 1, b"refuse")))
+    [again] = results(held.apply(5, encode_requests(1, 4, 1, keyed(b"0123456789", 1))))
+    assert isinstance(again, SessionExpiredError)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)), max_size=60))
+def test_two_replicas_agree_whatever_is_sent(entries: list[tuple[int, int, int]]) -> None:
+    replicas = [opened(), opened()]
+    for index, (session, sequence, floor) in enumerate(entries, 2):
+        data = encode_requests(session, sequence, floor, [Command(b"%d" % sequence)])
+        if session == 3:
+            data = encode_open(bytes([sequence] * 16))
+        assert len({repr(held.apply(index, data)) for held, _ in replicas}) == 1
+    assert replicas[0][1].history == replicas[1][1].history
