@@ -17,6 +17,7 @@ from raft_io import (
     AppendEntriesReply,
     Apply,
     EntryKind,
+    HardState,
     LogEntry,
     Message,
     NodeId,
@@ -142,12 +143,13 @@ class Checker:
         if isinstance(message, AppendEntriesReply):
             self.unanswered.pop((to, message.sender), None)
 
-    def heeded(self, member: Member, message: Message) -> None:
-        """What a message alone brings about: its term is adopted (section 5.1), its leader recognised
-        (section 5.2)."""
+    def heeded(self, member: Member, message: Message, before: Status | None) -> None:
+        """What a message alone brings about: its term is adopted, its leader recognised (section 5.2), and
+        if its term is old, nothing (section 5.1): `before` is given then."""
         node = member.node
         if node is None:
             return
+        assert before is None or node.status == before, f"{message} is old, but changed {before}"
         assert node.term >= message.term, f"node {member.id} of term {node.term} ignored {message}"
         if isinstance(message, AppendEntries) and message.term == node.term:
             assert (node.role, node.leader) == (Role.FOLLOWER, message.leader), f"{message} not followed"
@@ -203,6 +205,7 @@ class Checker:
             self.leads[member.id] = node.term
             self._forget_window(member)
             self._leads(node.term, member.id)
+            self._elected(member, node.term)
             self._complete(member, node.term)
         if now.commit > before.commit:
             self._commits(member, node, before.commit, now.commit)
@@ -210,6 +213,13 @@ class Checker:
     def _leads(self, term: Term, leader: NodeId) -> None:
         known = self.leaders.setdefault(term, leader)
         assert known == leader, f"term {term} has the leaders {known} and {leader}"
+
+    def _elected(self, member: Member, term: Term) -> None:
+        """A majority of different nodes voted for a leader, and its own vote is on its disk."""
+        voters = {voter for (when, voter), whom in self.votes.items() if (when, whom) == (term, member.id)}
+        majority = len(self.members) // 2 + 1
+        assert len(voters | {member.id}) >= majority, f"{member.id} leads {term} by {voters} alone"
+        assert member.log.disk_state == HardState(term, member.id), "leads without its own vote on disk"
 
     def _complete(self, member: Member, term: Term) -> None:
         """Leader completeness: a leader has what was committed in earlier terms."""

@@ -202,9 +202,11 @@ class Cluster:
         member = self.checker.members[packet.to]
         if (packet.sender, packet.to) in self.cuts or not member.up:
             return
+        assert member.node is not None
+        before = member.node.status if packet.message.term < member.node.term else None
         self.checker.delivered(packet.to, packet.message)
         member.take(Receive(packet.message))
-        self.checker.heeded(member, packet.message)
+        self.checker.heeded(member, packet.message, before)
         self._observe(member)
 
     def _flow(self, limit: int, *, syncing: bool) -> None:

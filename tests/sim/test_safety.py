@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.sim.cluster import Move, Setup
+from tests.sim.cluster import Cluster, Move, Setup
 from tests.sim.member import Mode
 from tests.sim.schedules import moves, run, seeded, setups
 
@@ -44,6 +44,14 @@ def test_seeded_schedules(block: int) -> None:
 def test_schedules_that_hypothesis_shrinks(setup: Setup, schedule: Sequence[Move]) -> None:
     """Depth: fewer histories, but one that fails comes back as small as it can be."""
     run(setup, schedule)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_ties_are_broken(size: int) -> None:
+    """With so few timeouts to draw from, first campaigns often fall on one tick: they must not do so for ever
+    (section 5.2). The seeds of nodes differ, as their ids do."""
+    for seed in range(60):
+        Cluster(Setup((Mode.STEP,) * size, (("election_timeout", (10, 12)),), seed=seed)).heal()
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
