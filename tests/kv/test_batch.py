@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import raft_io.kv
 from raft_io.errors import CommandError
 from raft_io.kv.batch import HEADER, decode_batch, encode_batch, encode_batches
 
@@ -100,3 +104,18 @@ def test_what_fits_is_one_batch() -> None:
     size = HEADER + (4 + 4 + 3) + (4 + 4 + 1)
     assert len(encode_batches(commands, 2, size)) == 1
     assert len(encode_batches(commands, 2, size - 1)) == 2
+
+
+def test_the_bytes_are_the_same_without_librt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "librt.strings", None)
+    source = Path(raft_io.kv.__path__[0]) / "batch.py"
+    spec = importlib.util.spec_from_file_location("plain_batch", source)
+    assert spec is not None and spec.loader is not None
+    plain = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plain)
+    commands = [[b"SET", b"a", b"x" * 300], [b""]]
+    data = encode_batch(commands, 3)
+    assert plain.encode_batch(commands, 3) == data
+    assert plain.decode_batch(data) == (commands, 3)
+    with pytest.raises(CommandError):
+        plain.decode_batch(data[:-1])

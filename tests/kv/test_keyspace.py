@@ -58,6 +58,16 @@ def test_keys_that_share_a_place_are_returned_together() -> None:
     assert sorted([len(call) for call in scanned(space, 1)]) == [1, 1, 2]
 
 
+def test_a_cursor_in_the_middle_of_a_slot() -> None:
+    slots: dict[int, list[bytes]] = {}
+    for number in range(5000):
+        key = b"%d" % number
+        slots.setdefault(crc32(key) >> 18, []).append(key)
+    keys = max(slots.values(), key=len)
+    assert len(keys) > 2
+    assert scanned(filled(set(keys)), 1) == [[key] for key in sorted(keys, key=crc32)]
+
+
 @given(KEYS, st.lists(st.tuples(st.booleans(), st.binary(max_size=4)), max_size=60), st.integers(1, 7))
 def test_a_key_that_stays_is_returned_whatever_comes_and_goes(
     keys: set[bytes], changes: list[tuple[bool, bytes]], count: int

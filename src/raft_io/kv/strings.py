@@ -230,5 +230,5 @@ def getrange(keys: Keyspace, args: list[bytes], protocol: int) -> bytes:
         return resp.EMPTY
     size = len(value)
     first = max(start + size, 0) if start < 0 else start
-    last = max(end + size, 0) if end < 0 else end
-    return resp.bulk(value[first : last + 1])
+    last = max(end + size, 0) if end < 0 else min(end, size - 1)
+    return resp.EMPTY if first > last else resp.bulk(value[first : last + 1])
