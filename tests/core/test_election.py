@@ -20,6 +20,7 @@ from tests.support import (
 from raft_io import (
     Action,
     AppendEntries,
+    Propose,
     RaftConfig,
     RaftNode,
     Receive,
@@ -137,6 +138,19 @@ def test_a_leader_counts_heartbeats_not_a_timeout() -> None:
         quiet(node, 2)
         assert len(sent(step(node, Tick()), AppendEntries)) == 2
     assert node.is_leader
+
+
+def test_a_leader_whose_disk_hangs_steps_down_and_owes_no_heartbeat() -> None:
+    node = RaftNode(RaftConfig(1, [], election_timeout=(5, 5)), deferred_sync=True)
+    feed(node, *[Tick()] * 5)
+    _, ticket, _ = split(drain(node))
+    feed(node, Synced(ticket), Propose(b"x"))
+    assert split(drain(node))[1] > ticket
+    feed(node, *[Tick()] * 5)
+    assert node.is_leader
+    feed(node, Tick())
+    assert (node.role, node.term, node.pending) == (Role.FOLLOWER, 1, True)
+    assert drain(node) == []
 
 
 def test_many_ticks_at_once_owe_one_heartbeat() -> None:

@@ -25,6 +25,7 @@ from tests.support import (
 )
 
 from raft_io import (
+    Action,
     AppendEntries,
     AppendEntriesReply,
     Apply,
@@ -44,7 +45,10 @@ from raft_io import (
     RequestVote,
     RequestVoteReply,
     Role,
+    Send,
     StorageError,
+    Sync,
+    Synced,
     Tick,
 )
 
@@ -304,6 +308,15 @@ def test_a_feed_that_raises_changes_nothing() -> None:
     assert node.status == before and not node.pending and node.drain() == []
 
 
+def test_a_proposal_that_does_not_fit_changes_nothing() -> None:
+    node = leader(max_uncommitted_bytes=1)
+    step(node, Propose(b"x"))
+    before = node.status
+    with pytest.raises(OverloadedError, match="1 bytes are uncommitted; try again later"):
+        node.feed(Propose(b"y"))
+    assert node.status == before and not node.pending
+
+
 @pytest.mark.parametrize("bad", [None, 5, "tick", b"x", RequestVote(1, 2, 0, 0), Role.LEADER])
 def test_only_events_are_fed(bad: Any) -> None:
     node = RaftNode(RaftConfig(1, [2, 3]))
@@ -392,6 +405,54 @@ def test_it_sends_from_the_state_it_finds() -> None:
     actions = drain(node)
     assert sent(actions, AppendEntries) == [], "who no longer leads sends none"
     assert sent(actions, RequestVoteReply) == [RequestVoteReply(5, True, 1)]
+
+
+def test_deferred_the_driver_syncs_and_says_so() -> None:
+    log = TracingLog()
+    node = RaftNode(RaftConfig(1, [2, 3]), log, deferred_sync=True)
+    feed(node, Receive(RequestVote(1, 2, 0, 0)))
+    reply: Action = Send(2, RequestVoteReply(1, True, 1))
+    assert drain(node) == [Sync(1), reply]
+    assert not node.pending
+    feed(node, Receive(RequestVote(1, 2, 0, 0)), Synced(1))
+    assert node.pending
+    assert drain(node) == [reply]
+    feed(node, Synced(1), Synced(7))
+    assert not node.pending
+    assert "sync" not in log.calls
+
+
+def test_deferred_a_leader_commits_by_its_own_sync() -> None:
+    node = RaftNode(RaftConfig.single(1), deferred_sync=True)
+    while node.term == 0:
+        node.feed(Tick())
+    assert drain(node) == [Sync(1)]
+    feed(node, Synced(1), Propose(b"x"))
+    assert drain(node) == [Sync(2)]
+    feed(node, Synced(2))
+    assert drain(node) == [Apply(1, 1, b"x")]
+
+
+def test_deferred_step_leaves_what_must_wait_behind_the_sync() -> None:
+    node = RaftNode(RaftConfig(1, [2, 3]), deferred_sync=True)
+    expected: list[Action] = [Sync(1), Send(2, AppendEntriesReply(1, True, 1, 0))]
+    assert step(node, Receive(AppendEntries(1, 2, 0, 0, (), 0))) == expected
+
+
+def test_deferred_an_answer_of_a_term_that_has_passed_is_not_sent() -> None:
+    node = RaftNode(RaftConfig(1, [2, 3]), deferred_sync=True)
+    feed(node, Receive(RequestVote(1, 2, 0, 0)), Receive(RequestVote(2, 3, 0, 0)))
+    expected: list[Action] = [Sync(1), Send(3, RequestVoteReply(2, True, 1))]
+    assert drain(node) == expected
+
+
+def test_deferred_it_sends_from_the_state_it_finds() -> None:
+    node = RaftNode(RaftConfig.single(1), deferred_sync=True)
+    feed(node, Receive(AppendEntries(1, 2, 0, 0, (), 0)))
+    drain(node)
+    feed(node, Synced(1), Receive(AppendEntries(1, 2, 0, 0, (), 0)))
+    expected: list[Action] = [Send(2, AppendEntriesReply(1, True, 1, 0))]
+    assert drain(node) == expected
 
 
 def test_an_answer_of_a_term_that_has_passed_is_not_sent() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import (
+    TOP,
     TracingLog,
     ack,
     campaign,
@@ -272,7 +273,25 @@ def test_commit_news_travels_with_entries() -> None:
     assert message.leader_commit == 1
 
 
-# Stale replies.
+# Stale and senseless replies.
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        AppendEntriesReply(1, True, 9, 1),
+        AppendEntriesReply(1, False, 9, 0, 1, 0),
+        AppendEntriesReply(1, True, 2, 2),
+        AppendEntriesReply(1, True, 2, TOP),
+    ],
+    ids=repr,
+)
+def test_a_stranger_and_what_lies_beyond_the_log_are_ignored(reply: AppendEntriesReply) -> None:
+    node = leader()
+    step(node, Propose(b"x"))
+    before = node.status
+    assert receive(node, reply) == []
+    assert node.status == before
 
 
 def test_a_reply_of_an_earlier_term_is_ignored() -> None:

@@ -8,6 +8,7 @@ import pytest
 from tests.support import NOT_BYTES, NOT_INTEGERS, OUT_OF_RANGE, TOP, check_value
 
 from raft_io import EntryKind, HardState, LogEntry, Membership, Role
+from raft_io.core.types import checked_bool
 
 pytestmark = pytest.mark.core
 
@@ -122,6 +123,13 @@ def test_a_bool_counts_as_the_integer_that_it_is() -> None:
 def test_a_command_is_bytes(bad: Any) -> None:
     with pytest.raises(TypeError):
         LogEntry(1, 1, bad)
+
+
+@pytest.mark.parametrize("bad", [None, 0, 1, "yes"])
+def test_a_flag_is_a_bool(bad: Any) -> None:
+    with pytest.raises(TypeError):
+        checked_bool(bad, "a flag")
+    assert checked_bool(True, "a flag") and not checked_bool(False, "a flag")
 
 
 @pytest.mark.parametrize("bad", [None, 0, 1, 7, "NORMAL", True])

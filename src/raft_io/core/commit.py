@@ -25,10 +25,9 @@ def advance(st: State) -> None:
     index = quorum.committed_index(matches)
     if index > st.commit_index and index >= st.term_start:
         done = index - (st.last_index - len(st.sizes))
-        if done > 0:
-            for place in range(done):
-                st.uncommitted_bytes -= st.sizes[place]
-            del st.sizes[:done]
+        for place in range(done):
+            st.uncommitted_bytes -= st.sizes[place]
+        del st.sizes[:done]
         commit_to(st, index)
 
 

@@ -124,6 +124,5 @@ def fail(st: State, error: Exception) -> Exception:
     """The node is dead: something failed halfway, and what is on its disk is no longer known. Returns what to
     raise: a `StorageError`, but our own bug as itself."""
     failure = error if isinstance(error, StorageError) else StorageError.wrap("run the node", error)
-    if st.failed is None:
-        st.failed = failure
+    st.failed = failure
     return error if isinstance(error, AssertionError) else failure

@@ -11,7 +11,7 @@ from raft_io.core.actions import Action, Send, Sync
 from raft_io.core.config import RaftConfig
 from raft_io.core.events import Event, Propose, Receive, Synced, SyncFailed, Tick
 from raft_io.core.log import REQUIRED, MemoryLog, RaftLog
-from raft_io.core.messages import AppendEntries, AppendEntriesReply, Message, RequestVote, RequestVoteReply
+from raft_io.core.messages import AppendEntries, AppendEntriesReply, Message, RequestVote
 from raft_io.core.state import LEADER, State
 from raft_io.core.status import FollowerStatus, Status
 from raft_io.core.types import MAX, NOBODY, Index, Membership, NodeId, Role, Term, checked
@@ -256,7 +256,7 @@ def _receive(st: State, message: Message) -> None:
         if message.term > st.term:
             roles.become_follower(st, message.term, NOBODY)
         election.handle_request_vote(st, message)
-    elif isinstance(message, RequestVoteReply):
+    else:
         if message.sender == st.id:
             return
         if message.term > st.term:
