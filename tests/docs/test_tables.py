@@ -1,0 +1,83 @@
+"""The tables of the documentation list what there is: no more, no less."""
+
+from __future__ import annotations
+
+import re
+from typing import get_args
+
+from tests.docs.pages import ROOT
+
+import raft_io
+from raft_io import RaftConfig, wire
+from raft_io.cli.config import SETTINGS
+from raft_io.kv.commands import TABLE
+from raft_io.server import RaftServer
+
+
+def section(page: str, heading: str) -> str:
+    """A section of a page, without its heading."""
+    text = (ROOT / "docs" / page).read_text()
+    (found,) = re.findall(rf"^#+ {heading}\n(.*?)(?=^#|\Z)", text, flags=re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+def first_column(text: str) -> list[str]:
+    """The names in the first column of the tables in `text`."""
+    return re.findall(r"^\| `(\w+)", text, flags=re.MULTILINE)
+
+
+def test_every_setting_is_documented() -> None:
+    assert first_column(section("operations.md", "One node")) == list(SETTINGS)
+
+
+def test_every_option_of_the_configuration_is_documented_with_its_default() -> None:
+    text = section("core.md", "Configuration")
+    assert first_column(text) == [name for name in RaftConfig.__match_args__ if name not in ("id", "peers")]
+    defaults = RaftConfig(7)
+    for name, shown in re.findall(r"^\| `(\w+)` \| (.+?) \|", text, flags=re.MULTILINE):
+        value = getattr(defaults, name)
+        expected = {"max_batch_bytes": "1 MiB", "max_uncommitted_bytes": "64 MiB", "seed": "the id"}
+        assert shown == expected.get(name, f"`{value}`")
+
+
+def test_every_event_action_and_message_is_documented() -> None:
+    for heading, union in (
+        ("Events", raft_io.Event),
+        ("Actions", raft_io.Action),
+        ("Messages", raft_io.Message),
+    ):
+        names = [kind.__name__ for kind in get_args(union)]
+        assert sorted(first_column(section("core.md", heading))) == sorted(names)
+
+
+def test_the_fields_of_every_message_are_documented() -> None:
+    text = section("core.md", "Messages")
+    for kind in get_args(raft_io.Message):
+        (row,) = re.findall(rf"^\| `{kind.__name__}` .*\| (.+) \|$", text, flags=re.MULTILINE)
+        assert re.findall(r"`(\w+)`", row) == list(kind.__match_args__)
+
+
+def test_the_sizes_of_the_messages_are_as_documented() -> None:
+    text = section("wire.md", "Messages")
+    for kind in get_args(raft_io.Message):
+        (size,) = re.findall(rf"^\| \d \| `{kind.__name__}` .* \| (\d+)", text, flags=re.MULTILINE)
+        fields = {
+            name: () if name == "entries" else True if name in ("success", "vote_granted") else 0
+            for name in kind.__match_args__
+        }
+        assert len(wire.encode(kind(**fields))) == int(size)
+
+
+def test_every_command_of_the_store_is_documented_or_refused() -> None:
+    listed = set(re.findall(r"`([A-Z]+)`", section("store.md", "Commands").partition("Any other")[0]))
+    options = {"NX", "XX"}
+    assert listed - options == {
+        name.decode().upper() for name, command in TABLE.items() if not command.refused
+    }
+
+
+def test_the_public_calls_of_the_server_are_documented() -> None:
+    text = section("server.md", "The node")
+    for name in ("propose", "read", "wait_for_leader", "leader", "status", "wait_stopped"):
+        assert hasattr(RaftServer, name)
+        assert re.search(rf"^\|.*`(await )?{name}\b", text, flags=re.MULTILINE)
