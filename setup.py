@@ -11,7 +11,16 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 SOURCE = Path("src/raft_io")
-COMPILED = [*sorted(SOURCE.glob("core/[a-z]*.py")), SOURCE / "wire.py"]
+COMPILED = [
+    *sorted(SOURCE.glob("core/[a-z]*.py")),
+    SOURCE / "wire.py",
+    *[SOURCE / "storage" / f"{name}.py" for name in ("index", "records", "scan", "wal")],
+    *[SOURCE / "server" / f"{name}.py" for name in ("driver", "envelope", "frames", "requests", "sessions")],
+    *[
+        SOURCE / "kv" / f"{name}.py"
+        for name in ("batch", "commands", "glob", "keys", "keyspace", "resp", "strings")
+    ],
+]
 
 
 def can_compile() -> bool:
