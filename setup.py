@@ -1,4 +1,4 @@
-"""Builds the hot path with mypyc where there is a C compiler; plain Python otherwise or with RAFT_IO_PURE=1."""
+"""Builds the hot path with mypyc where there is a C compiler; plain Python otherwise, or with RAFT_IO_PURE."""
 
 from __future__ import annotations
 

@@ -196,9 +196,15 @@ def test_command_info() -> None:
 
 
 def test_empty_maps() -> None:
-    for line in ("COMMAND DOCS", "COMMAND DOCS get", "CONFIG GET save", "config get appendonly"):
+    for line in ("COMMAND DOCS", "COMMAND DOCS get", "CONFIG GET nosuch", "config get maxmemory"):
         assert answer(line) == b"*0\r\n"
         assert answer(line, protocol=3) == b"%0\r\n"
+
+
+def test_config_tells_that_every_write_is_logged_and_synced() -> None:
+    assert answer("CONFIG GET save") == b"*2\r\n$4\r\nsave\r\n$0\r\n\r\n"
+    assert answer("config get AppendOnly", protocol=3) == b"%1\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n"
+    assert answer("CONFIG GET *").startswith(b"*6\r\n")
 
 
 def test_client() -> None:

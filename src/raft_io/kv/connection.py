@@ -23,6 +23,9 @@ _NO_PASSWORD: Final = resp.error(
     "ERR AUTH <password> called without any password configured for the default user. "
     "Are you sure your configuration is correct?"
 )
+_PARAMETERS: Final = {b"save": b"", b"appendonly": b"yes", b"appendfsync": b"always"}
+"""The settings of Redis that say what is so here: every write is in a log, and synced."""
+
 _BAD_NAME: Final = "cannot contain spaces, newlines or special characters."
 
 
@@ -188,10 +191,18 @@ def _command(connection: Connection, args: list[bytes], node: Node) -> bytes:
 
 
 def _config(connection: Connection, args: list[bytes], node: Node) -> bytes:
-    """CONFIG GET parameter [parameter ...]: there are none"""
+    """CONFIG GET parameter [parameter ...]: by name, or all of them by *"""
     if args[1].upper() != b"GET":
         return resp.error(f"ERR CONFIG {shown(args[1])} is not supported")
-    return wrong_arity("config|get") if len(args) < 3 else resp.map_header(0, connection.protocol)
+    if len(args) < 3:
+        return wrong_arity("config|get")
+    wanted = [arg.lower() for arg in args[2:]]
+    found = [
+        resp.bulk(name) + resp.bulk(value)
+        for name, value in _PARAMETERS.items()
+        if any(name == pattern or pattern == b"*" for pattern in wanted)
+    ]
+    return resp.map_header(len(found), connection.protocol) + b"".join(found)
 
 
 def _quit(connection: Connection, args: list[bytes], node: Node) -> bytes:
