@@ -10,8 +10,9 @@ from tests.docs.pages import ROOT
 import raft_io
 from raft_io import RaftConfig, wire
 from raft_io.cli.config import SETTINGS
+from raft_io.kv import server, strings
 from raft_io.kv.commands import TABLE
-from raft_io.server import RaftServer
+from raft_io.server import RaftServer, frames, requests, sessions, transport
 
 
 def section(page: str, heading: str) -> str:
@@ -74,6 +75,40 @@ def test_every_command_of_the_store_is_documented_or_refused() -> None:
     assert listed - options == {
         name.decode().upper() for name, command in TABLE.items() if not command.refused
     }
+
+
+MIB = 1024 * 1024
+
+
+def test_the_limits_are_as_documented() -> None:
+    def says(page: str, *texts: str) -> None:
+        text = " ".join((ROOT / "docs" / page).read_text().split())
+        for each in texts:
+            assert each in text, f"{page} does not say {each!r}"
+
+    says(
+        "sessions.md",
+        f"| sessions | {sessions.MAX_SESSIONS} |",
+        f"| keys | {sessions.MAX_KEYS:,}, and {sessions.MAX_KEYED_BYTES // MIB} MiB of keys and results |",
+        f"does not know | {requests.MAX_OPEN_KEYS:,} a node |",
+        f"| requests that wait at a node | {requests.MAX_WAITING_BYTES // MIB} MiB |",
+        f"up to {1 << requests.RESEND_LIMIT} times as long",
+    )
+    says(
+        "wire.md",
+        f"1 to {frames.MAX_FRAME // MIB} MiB",
+        f"before the introduction at most {frames.MAX_GREETING}",
+        f"Both have {transport.GREETING_TIMEOUT:.0f} seconds",
+        f"made again after {transport.FIRST_DELAY} seconds",
+        f"at most {transport.LONGEST_DELAY:.0f} second",
+        f"which {transport.MAX_UNSENT // MIB} MiB wait already",
+    )
+    says(
+        "store.md",
+        f"within {server.TIMEOUT:.0f} seconds",
+        f"the node has {server.MAX_CLIENTS:,} connections already",
+        f"exceed {strings.MAX_REPLY // MIB} MiB",
+    )
 
 
 def test_the_public_calls_of_the_server_are_documented() -> None:
