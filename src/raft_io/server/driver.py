@@ -19,7 +19,7 @@ from raft_io.core.log import RaftLog
 from raft_io.core.messages import AppendEntries, AppendEntriesReply, Message, RequestVote, RequestVoteReply
 from raft_io.core.node import RaftNode
 from raft_io.core.types import NodeId, Role, Term
-from raft_io.errors import NotLeaderError, OverloadedError, RaftError, StorageError, WireError
+from raft_io.errors import NotLeaderError, OverloadedError, RaftError, WireError
 from raft_io.server import envelope, frames
 from raft_io.server.machine import StateMachine
 from raft_io.server.requests import Answer, Request, Requests
@@ -29,6 +29,9 @@ __all__ = ["Driver", "Output"]
 
 MAX_TICKS: Final = 4096
 """Ticks fed in one turn; a process that was suspended for longer has missed all there was to miss."""
+
+MAX_HELD: Final = 4096
+"""Frames that wait for the disk; above it they are dropped: a disk that hangs must not fill the memory."""
 
 TICK: Final = Tick()
 
@@ -221,7 +224,8 @@ class Driver:
             if isinstance(action, Send):
                 data = frames.encode(frames.MESSAGE, wire.encode(action.message))
                 if ticket:
-                    self._held.append((ticket, action.to, data))
+                    if len(self._held) < MAX_HELD:
+                        self._held.append((ticket, action.to, data))
                 else:
                     _post(output, action.to, data)
             elif isinstance(action, Apply):
@@ -241,10 +245,9 @@ class Driver:
             self._report(f"node {self.node.id}: {role.value} in term {term}, {led}")
 
     def _die(self, error: Exception) -> None:
-        kind = "storage failed" if isinstance(error, StorageError) else "stopped by an error"
-        detail = str(error) if isinstance(error, RaftError) else f"{type(error).__name__}: {error}"
-        self._report(f"node {self.node.id}: {kind}: {detail}")
         self._failure = error
+        if not isinstance(error, RaftError):
+            error = RaftError(f"the node has stopped: {type(error).__name__}: {error}")
         self._requests.abandon(error)
 
 

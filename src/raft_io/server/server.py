@@ -6,6 +6,8 @@ A thin shell: sockets, the clock, the disk and callers on one side, `Driver` on 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
 import logging
 import random
 import secrets
@@ -29,6 +31,7 @@ from raft_io.server.requests import Request
 from raft_io.server.syncer import Syncer
 from raft_io.server.transport import Links
 from raft_io.storage import FileSystem, OsFileSystem, WalLog, open_identity
+from raft_io.wire import ENTRY_HEADER
 
 __all__ = ["RaftServer"]
 
@@ -38,6 +41,10 @@ Value = TypeVar("Value")
 
 DEFAULT_TIMEOUT: Final = 10.0
 """Seconds that a call waits for an answer unless told otherwise."""
+
+MAX_NAME: Final = 255
+MAX_KEY_BYTES: Final = 1024
+"""Bytes of a cluster's id and of a caller's key."""
 
 APPLY_BYTES: Final = 1024 * 1024
 """Bytes of commands applied in one turn, so that a long backlog does not keep heartbeats waiting."""
@@ -59,7 +66,27 @@ class _Future:
     def failed(self, error: Exception) -> None:
         """The error."""
         if not self._future.done():
-            self._future.set_exception(error)
+            self._future.set_exception(_own(error))
+
+
+def _own(error: Exception) -> Exception:
+    """The error for one caller. A raised exception keeps the frames that it passed through, and this one may
+    stay in a session for long, or be told to others as well."""
+    if not isinstance(error, RaftError):
+        return _raisable(error)
+    try:
+        return copy.copy(error)
+    except Exception:  # the application's own, which wants other arguments than it keeps
+        return error
+
+
+def _raisable(error: Exception) -> Exception:
+    """A future cannot hold a `StopIteration`."""
+    if not isinstance(error, StopIteration):
+        return error
+    wrapped = RuntimeError("StopIteration was raised")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 class RaftServer:
@@ -68,13 +95,13 @@ class RaftServer:
     - `listen`: where peers connect, `"host:port"` (a port alone: on loopback).
     - `peers`: ids and addresses of all voters, `{1: "host:port", ...}`; this node's own may be among them.
     - `data_dir`: where the log and the node's identity live; made if absent.
-    - `cluster_id`: servers of another cluster are refused.
+    - `cluster_id`: servers of another cluster are refused. At most 255 bytes.
     - `tick_interval`: seconds of a logical tick. `max_command_bytes`: the longest command.
     - `options`: those of `RaftConfig`, such as `election_timeout=(10, 20)`.
 
     Raises `ValueError` or `TypeError` for arguments that cannot be; on entering, `IdentityError` for a
     data directory that was made for somebody else, `StorageError` for one that cannot be used, `OSError`
-    for an address that cannot be listened on.
+    for an address that cannot be listened on. A server starts once, with a machine that has applied nothing.
 
         async with RaftServer(1, machine, listen="127.0.0.1:9001", peers=peers, data_dir="data") as server:
             await server.propose(b"add 1")
@@ -101,8 +128,18 @@ class RaftServer:
             raise ValueError(f"tick_interval must be above 0 seconds, not {tick_interval}")
         if not 0 < max_command_bytes <= MAX_FRAME // 2:
             raise ValueError(f"max_command_bytes must be in 1 .. {MAX_FRAME // 2}, not {max_command_bytes}")
+        if not isinstance(cluster_id, str):
+            raise TypeError(f"cluster_id must be a str, not {type(cluster_id).__name__}")
+        if not 0 < len(cluster_id.encode()) <= MAX_NAME:
+            raise ValueError(f"cluster_id must have 1 to {MAX_NAME} bytes, not {len(cluster_id.encode())}")
         options.setdefault("max_apply_bytes", APPLY_BYTES)
         self.config = RaftConfig(id, peers).replace(**options)
+        largest = self.config.max_batch_bytes + self.config.max_batch * ENTRY_HEADER
+        if largest > MAX_FRAME // 2:
+            raise ValueError(
+                f"max_batch_bytes and max_batch allow messages of {largest} bytes; "
+                f"at most {MAX_FRAME // 2} are accepted"
+            )
         self.max_command_bytes = max_command_bytes
         self.cluster_id = cluster_id
         self._machine = machine
@@ -114,7 +151,9 @@ class RaftServer:
         self._fs = OsFileSystem() if fs is None else fs
         self._leader_waiters: list[asyncio.Future[NodeId]] = []
         self._scheduled = False
+        self._started = False
         self._running = False
+        self._ending: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
 
     # Life.
@@ -129,12 +168,20 @@ class RaftServer:
         await self.stop()
 
     async def start(self) -> None:
-        """Recover from the data directory, listen, and take part."""
-        if self._running:
-            raise RuntimeError("the server runs already")
+        """Recover from the data directory, listen, and take part. May be tried again when it failed."""
+        if self._started:
+            raise RuntimeError("a server starts once; make another one, with a machine that is new as well")
+        self._started = True
+        try:
+            await self._start()
+        except BaseException:
+            self._started = False
+            raise
+
+    async def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopped: asyncio.Future[None] = self._loop.create_future()
-        incarnation, self._log = await asyncio.to_thread(self._recover)
+        incarnation, self._log = await self._recovered()
         self.greeting = Greeting(self.cluster_id, self.config.id, incarnation)
         self._links = Links(self, self._peers, random.Random())
         try:
@@ -150,8 +197,8 @@ class RaftServer:
             self.address = await self._links.start(self._listen)
         except BaseException:
             self._log.close()
+            await self._links.close()
             raise
-        self._failure = None
         self._running = True
         self._syncer = Syncer(self._log, self._loop, self._synced)
         self._timer = self._loop.call_later(self._tick_interval, self._on_tick)
@@ -163,6 +210,19 @@ class RaftServer:
             self._log.last_index(),
             self._data_dir,
         )
+
+    async def _recovered(self) -> tuple[int, RaftLog]:
+        """What `_recover` returns, in a thread. Who is cancelled waits for it: the log must be closed."""
+        opening = asyncio.ensure_future(asyncio.to_thread(self._recover))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            while not opening.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait((opening,))
+            if opening.exception() is None:
+                opening.result()[1].close()
+            raise
 
     def _recover(self) -> tuple[int, RaftLog]:
         voters = sorted([self.config.id, *self.config.peers])
@@ -177,25 +237,33 @@ class RaftServer:
         return identity.incarnation, WalLog.open(self._data_dir / "log", fs=self._fs)
 
     async def stop(self) -> None:
-        """Leave: answer whoever waits, make the log durable, release everything. Nothing when stopped."""
+        """Leave: answer whoever waits, make the log durable, release everything. Returns when that is done,
+        whoever began it; at once when nothing was started."""
+        self._leave()
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
+
+    def _leave(self) -> None:
         if not self._running:
             return
         self._running = False
         self._timer.cancel()
-        self._deliver(self._driver.stop(self._failure or RaftError("the server stops")))
+        self._deliver(self._driver.stop(RaftError("the server stops")))
         for waiter in self._leader_waiters:
-            waiter.cancel()
-        await self._links.close()
-        await asyncio.to_thread(self._close_log)
-        log.info("node %s: stopped", self.config.id)
-        self._end()
+            if not waiter.done():
+                waiter.set_exception(RaftError("the server stops"))
+        self._ending = self._loop.create_task(self._release())
 
-    def _end(self) -> None:
-        if not self._stopped.done():
+    async def _release(self) -> None:
+        try:
+            await self._links.close()
+            await asyncio.to_thread(self._close_log)
+        finally:
+            log.info("node %s: stopped", self.config.id)
             if self._failure is None:
                 self._stopped.set_result(None)
             else:
-                self._stopped.set_exception(self._failure)
+                self._stopped.set_exception(_raisable(self._failure))
                 self._stopped.exception()  # whoever waits is told; nobody has to
 
     def _close_log(self) -> None:
@@ -203,13 +271,24 @@ class RaftServer:
         try:
             if self._failure is None:
                 self._log.sync()
+            self._log.close()
         except StorageError as error:
             log.warning("node %s: %s", self.config.id, error)
-        self._log.close()
 
     async def wait_stopped(self) -> None:
         """Return when the server has stopped; raise what it died of."""
+        if not self._started:
+            raise self._down()
         await asyncio.shield(self._stopped)
+
+    def _down(self) -> Exception:
+        """Why nothing can be asked of this server."""
+        failure = self._failure
+        if failure is None:
+            return RaftError("the server is not running")
+        if isinstance(failure, RaftError):
+            return copy.copy(failure)
+        return RaftError(f"the server has stopped: {type(failure).__name__}: {failure}")
 
     # What callers use.
 
@@ -222,21 +301,19 @@ class RaftServer:
         that is also true when the caller tries again: the same key is applied once, and gets the first
         result.
 
-        Raises `CommandError` if `apply` did; `ValueError` above `max_command_bytes`; `NotLeaderError` when no
+        Raises `CommandError` if `apply` did; `ValueError` for a command above `max_command_bytes` or a key
+        above 1024 bytes; `NotLeaderError` when no
         leader was found in `timeout` seconds and `OverloadedError`: certainly not applied; `TimeoutError`
         when the outcome is unknown; `SessionExpiredError` when the key's record was evicted.
         """
         if not isinstance(command, bytes):
             raise TypeError(f"command must be bytes, not {type(command).__name__}")
+        if isinstance(key, str):
+            key = key.encode()
+        elif key is not None and not isinstance(key, bytes):
+            raise TypeError(f"key must be bytes or str, not {type(key).__name__}")
         future: asyncio.Future[bytes] = self._future()
-        self.submit(
-            Request(
-                _Future(future),
-                self.deadline(timeout),
-                command,
-                key.encode() if isinstance(key, str) else key,
-            )
-        )
+        self.submit(Request(_Future(future), self.deadline(timeout), command, key))
         return await future
 
     async def read(self, query: Callable[[Any], Value], *, timeout: float = DEFAULT_TIMEOUT) -> Value:
@@ -253,11 +330,13 @@ class RaftServer:
     def submit(self, request: Request) -> None:
         """Take a request whose waiter is called back, without a future: for servers of many clients."""
         if not self._running:
-            raise self._failure or RaftError("the server is not running")
+            raise self._down()
         if request.data is not None and len(request.data) > self.max_command_bytes:
             raise ValueError(
                 f"a command of {len(request.data)} bytes; at most {self.max_command_bytes} are accepted"
             )
+        if request.key is not None and len(request.key) > MAX_KEY_BYTES:
+            raise ValueError(f"a key of {len(request.key)} bytes; at most {MAX_KEY_BYTES} are accepted")
         self._driver.request(request)
         self._schedule()
 
@@ -281,16 +360,20 @@ class RaftServer:
 
     @property
     def status(self) -> Status:
-        """What the node is at this moment."""
+        """What the node is at this moment; after the server has stopped, what it was."""
+        if not hasattr(self, "_driver"):
+            raise self._down()
         return self._driver.node.status
 
     def _future(self) -> asyncio.Future[Any]:
         if not self._running:
-            raise self._failure or RaftError("the server is not running")
+            raise self._down()
         return self._loop.create_future()
 
     def deadline(self, timeout: float) -> float:
         """The time, on the server's clock, `timeout` seconds from now."""
+        if not timeout >= 0:
+            raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
         return self._clock() + timeout
 
     # What connections use (`transport.Host`).
@@ -346,17 +429,22 @@ class RaftServer:
                     waiter.set_result(self._driver.node.leader)
         if output.failure is not None:
             self._failure = output.failure
-            if not isinstance(output.failure, RaftError):
+            if isinstance(output.failure, RaftError):
+                log.error("node %s: stops: %s", self.config.id, output.failure)
+            else:
                 log.error(
                     "node %s: a bug, here or in the state machine", self.config.id, exc_info=output.failure
                 )
-            self._ending = self._loop.create_task(self.stop())
+            self._leave()
         elif output.again:
             self._schedule()
 
     def _deliver(self, answers: list[Any]) -> None:
         for waiter, succeeded, value in answers:
-            if succeeded:
-                waiter.succeeded(value)
-            else:
-                waiter.failed(value)
+            try:
+                if succeeded:
+                    waiter.succeeded(value)
+                else:
+                    waiter.failed(value)
+            except Exception:
+                log.exception("node %s: a bug in who waits for an answer", self.config.id)

@@ -115,7 +115,9 @@ class Sessions:
         try:
             result = self._machine.apply(data)
         except CommandError as error:
-            return error
+            # It is kept: the frames that it passed through must not be.
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)
         if not isinstance(result, bytes):
             raise TypeError(f"apply must return bytes, not {type(result).__name__}")
         return result

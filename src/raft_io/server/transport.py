@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from raft_io.core.types import NodeId
@@ -63,9 +62,9 @@ def _objection(host: Host, greeting: Greeting) -> str | None:
 class Inbound(asyncio.Protocol):
     """A connection that a peer made, over which it sends."""
 
-    def __init__(self, host: Host, accepted: Callable[[Inbound], None]) -> None:
+    def __init__(self, host: Host, everyone: set[Inbound]) -> None:
         self._host = host
-        self._accepted = accepted
+        self._everyone = everyone
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -74,7 +73,10 @@ class Inbound(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not an assertion: uvloop's transports are none of asyncio's classes.
         self._transport = cast(asyncio.Transport, transport)
-        self._patience = asyncio.get_running_loop().call_later(GREETING_TIMEOUT, self.close)
+        self._patience = asyncio.get_running_loop().call_later(
+            GREETING_TIMEOUT, self._refuse, f"no greeting in {GREETING_TIMEOUT:g} seconds"
+        )
+        self._everyone.add(self)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -95,12 +97,14 @@ class Inbound(asyncio.Protocol):
             self._refuse(objection)
             return False
         assert self._transport is not None
+        # A peer that dials anew has lost its old connection, whether this side knows yet or not.
+        for other in [other for other in self._everyone if other.peer == greeting.node]:
+            other.close()
         self.peer = greeting.node
         self._frames.limit = frames.MAX_FRAME
         if self._patience is not None:
             self._patience.cancel()
         self._transport.write(self._host.greeting.encode(frames.WELCOME))
-        self._accepted(self)
         return True
 
     def _refuse(self, reason: str) -> None:
@@ -115,11 +119,12 @@ class Inbound(asyncio.Protocol):
         if self._patience is not None:
             self._patience.cancel()
         self._transport = None
+        self._everyone.discard(self)
 
     def close(self) -> None:
         """End the connection."""
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()
 
 
 class _Outbound(asyncio.Protocol):
@@ -131,8 +136,10 @@ class _Outbound(asyncio.Protocol):
         self._frames = Frames()
         loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
+        self._reason = "it closed the connection"
         self.greeted: asyncio.Future[None] = loop.create_future()
-        self.lost: asyncio.Future[None] = loop.create_future()
+        self.lost: asyncio.Future[str] = loop.create_future()
+        """Done when the connection is gone; says why."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -147,7 +154,7 @@ class _Outbound(asyncio.Protocol):
 
     def _answer(self, kind: int, body: bytes) -> None:
         if kind == frames.REJECT:
-            self._fail(f"it refuses: {body.decode(errors='replace')}")
+            self._fail(f"it refuses: {body.decode(errors='replace')!r}")
         elif kind == frames.WELCOME and not self.greeted.done():
             greeting = Greeting.decode(body)
             objection = _objection(self._host, greeting)
@@ -161,16 +168,24 @@ class _Outbound(asyncio.Protocol):
             self._fail("it sends what no peer sends here")
 
     def _fail(self, reason: str) -> None:
+        self._reason = reason
         if not self.greeted.done():
             self.greeted.set_exception(ConnectionError(reason))
         if self.transport is not None:
-            self.transport.close()
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.greeted.done():
-            self.greeted.set_exception(ConnectionError("it closed the connection"))
+            self.greeted.set_exception(ConnectionError(self._reason))
         if not self.lost.done():
-            self.lost.set_result(None)
+            self.lost.set_result(self._reason)
+
+    def drop(self) -> None:
+        """Nobody wants the connection any more."""
+        if self.transport is not None:
+            self.transport.abort()
+        if self.greeted.done() and not self.greeted.cancelled():
+            self.greeted.exception()
 
 
 class Link:
@@ -184,27 +199,39 @@ class Link:
         self._rng = rng
         self._transport: asyncio.Transport | None = None
         self._complained = ""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self.task = asyncio.get_running_loop().create_task(self._run())
 
     def send(self, batch: list[bytes]) -> None:
         """Send frames, or drop them when there is no connection or too much waits for it."""
         transport = self._transport
-        if transport is not None and transport.get_write_buffer_size() <= MAX_UNSENT:
-            transport.write(batch[0] if len(batch) == 1 else b"".join(batch))
+        if transport is None:
+            return
+        room = MAX_UNSENT - transport.get_write_buffer_size()
+        kept: list[bytes] = []
+        for frame in batch:
+            if room < 0:
+                break
+            kept.append(frame)
+            room -= len(frame)
+        if kept:
+            transport.write(kept[0] if len(kept) == 1 else b"".join(kept))
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         delay = FIRST_DELAY
         while True:
             connection = await self._connect()
             if connection is not None:
-                delay = FIRST_DELAY
+                began = loop.time()
                 self._complained = ""
                 self._transport = connection.transport
                 log.info("node %s: connected to node %s at %s", self._own, self._peer, self._address)
                 self._host.link_restored(self._peer)
-                await connection.lost
+                reason = await connection.lost
                 self._transport = None
-                log.info("node %s: lost the connection to node %s", self._own, self._peer)
+                log.info("node %s: lost the connection to node %s: %s", self._own, self._peer, reason)
+                if loop.time() - began >= LONGEST_DELAY:
+                    delay = FIRST_DELAY
             await asyncio.sleep(delay * self._rng.uniform(0.5, 1.0))
             delay = min(delay * 2, LONGEST_DELAY)
 
@@ -219,13 +246,13 @@ class Link:
             async with asyncio.timeout(GREETING_TIMEOUT):
                 await loop.create_connection(lambda: connection, self._address.host, self._address.port)
                 await connection.greeted
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError) as error:  # ValueError: a host that can be no host
             self._complain(str(error) or "no answer")
-            if connection.transport is not None:
-                connection.transport.abort()
-            if connection.greeted.done() and not connection.greeted.cancelled():
-                connection.greeted.exception()
+            connection.drop()
             return None
+        except asyncio.CancelledError:
+            connection.drop()
+            raise
         return connection
 
     def _complain(self, reason: str) -> None:
@@ -238,9 +265,9 @@ class Link:
 
     def close(self) -> None:
         """End the connection and make no other."""
-        self._task.cancel()
+        self.task.cancel()
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()
             self._transport = None
 
 
@@ -256,22 +283,16 @@ class Links:
         self._rng = rng
 
     async def start(self, listen: Address) -> Address:
-        """Listen and connect. Returns the address listened on. Raises `OSError`."""
+        """Listen and connect. Returns the address listened on. Raises `OSError`; `close` is still due."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Inbound(self._host, self._accept), listen.host, listen.port
+            lambda: Inbound(self._host, self._inbound), listen.host, listen.port, start_serving=False
         )
         bound = self._listener.sockets[0].getsockname()
+        await self._listener.start_serving()
         for peer, address in self._peers.items():
             self._links[peer] = Link(self._host, peer, address, self._rng)
         return Address(listen.host, bound[1])
-
-    def _accept(self, connection: Inbound) -> None:
-        # A peer that dials anew has lost its old connection, whether this side knows yet or not.
-        for other in [other for other in self._inbound if other.peer == connection.peer]:
-            other.close()
-            self._inbound.discard(other)
-        self._inbound.add(connection)
 
     def send(self, peer: NodeId, batch: list[bytes]) -> None:
         """Send frames to `peer`, or drop them."""
@@ -285,7 +306,8 @@ class Links:
             self._listener.close()
         for link in self._links.values():
             link.close()
-        for connection in self._inbound:
+        for connection in list(self._inbound):
             connection.close()
+        await asyncio.gather(*[link.task for link in self._links.values()], return_exceptions=True)
         if self._listener is not None:
             await self._listener.wait_closed()

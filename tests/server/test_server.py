@@ -1,0 +1,656 @@
+"""`RaftServer`: three of them in one process, over real sockets and real disks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.hosts import TICK, Trio, eventually, free_ports, node_id, run, trio, warnings
+from tests.server.support import Recorder
+
+from raft_io import (
+    CommandError,
+    IdentityError,
+    NotLeaderError,
+    OverloadedError,
+    RaftError,
+    Role,
+    StorageError,
+)
+from raft_io.server import RaftServer, requests, server
+from raft_io.storage.memfs import MemoryFileSystem
+
+
+def lone(path: Path, machine: Recorder | None = None, **options: Any) -> RaftServer:
+    """A cluster of one."""
+    settings: dict[str, Any] = {"tick_interval": TICK, "listen": "127.0.0.1:0", "peers": {}, **options}
+    return RaftServer(1, machine or Recorder(), data_dir=path / "lone", **settings)
+
+
+# What it is for.
+
+
+def test_every_node_proposes_and_reads_what_every_other_wrote(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            for place, (node, each) in enumerate(cluster.servers.items(), 1):
+                assert await each.propose(b"from %d" % node) == b"%d" % place
+                for other in cluster.servers.values():
+                    assert await other.read(lambda machine: len(machine.history)) == place
+            assert await each.wait_for_leader() == node_id(await cluster.leader())
+            assert {machine.history[0] for machine in cluster.machines.values()} == {b"from 1"}
+
+    run(test)
+
+
+def test_ten_thousand_proposals_at_once_are_each_applied_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            servers = list(cluster.servers.values())
+            calls = [servers[n % 3].propose(b"%d" % n, timeout=30) for n in range(10_000)]
+            places = await asyncio.gather(*calls)
+            assert sorted(map(int, places)) == list(range(1, 10_001))
+            history = cluster.machines[1].history
+            assert [history[int(place) - 1] for place in places] == [b"%d" % n for n in range(10_000)]
+
+    run(test)
+
+
+def test_a_lost_leader_is_replaced_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            acknowledged: list[bytes] = []
+
+            async def write(name: bytes) -> None:
+                for n in range(60):
+                    command = b"%s %d" % (name, n)
+                    each = list(cluster.servers.values())[n % len(cluster.servers)]
+                    with contextlib.suppress(TimeoutError, RaftError):
+                        await each.propose(command, timeout=10)
+                        acknowledged.append(command)
+
+            writers = [asyncio.create_task(write(b"w%d" % n)) for n in range(5)]
+            await eventually(lambda: len(acknowledged) > 50)
+            old = node_id(await cluster.leader())
+            await cluster.stop(old)
+            await asyncio.gather(*writers)
+            assert node_id(await cluster.leader()) != old
+            await cluster.start(old)
+            total = await cluster.servers[old].read(lambda machine: list(machine.history), timeout=20)
+            assert set(acknowledged) <= set(total)
+            assert len(set(total)) == len(total), "a command was applied twice"
+            assert len(acknowledged) > 200
+
+    run(test, seconds=60)
+
+
+def test_a_follower_that_was_away_catches_up_from_its_own_directory(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            leader = await cluster.leader()
+            await leader.propose(b"before")
+            away = node_id(cluster.followers(leader)[0])
+            await cluster.stop(away)
+            for n in range(20):
+                await leader.propose(b"while away %d" % n)
+            back = await cluster.start(away)
+            assert await back.read(lambda machine: len(machine.history), timeout=20) == 21
+            assert cluster.machines[away].history == cluster.machines[node_id(leader)].history
+
+    run(test)
+
+
+def test_all_of_them_stopped_and_started_again_know_everything(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            await cluster.servers[1].propose(b"a")
+        async with trio(tmp_path) as cluster:
+            pass
+
+    async def again() -> None:
+        cluster = Trio(tmp_path)
+        for node in cluster.peers:
+            await cluster.start(node)
+        assert await cluster.servers[2].propose(b"b", timeout=20) == b"2"
+        for node in list(cluster.servers):
+            await cluster.stop(node)
+
+    run(test)
+    run(again)
+
+
+def test_uvloop_serves_as_well(tmp_path: Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            calls = [each.propose(b"%d" % n) for n, each in cluster.servers.items()]
+            assert sorted(await asyncio.gather(*calls)) == [b"1", b"2", b"3"]
+            await cluster.stop(node_id(await cluster.leader()))
+            survivor = next(iter(cluster.servers.values()))
+            assert await survivor.read(lambda machine: len(machine.history), timeout=20) == 3
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test())
+
+
+# Keys and errors.
+
+
+def test_one_key_is_one_command_on_any_node_as_text_or_bytes(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            calls = [each.propose(b"pay", key="k") for each in cluster.servers.values() for _ in range(3)]
+            assert set(await asyncio.gather(*calls)) == {b"1"}
+            assert await cluster.servers[2].propose(b"something else", key=b"k") == b"1"
+            assert await cluster.servers[3].propose(b"pay", key="") == b"2"
+            assert await cluster.servers[1].propose(b"pay", key=b"") == b"2"
+            assert await cluster.servers[1].propose(b"pay") == b"3"
+            assert cluster.machines[1].history == [b"pay"] * 3
+
+    run(test)
+
+
+def test_a_refused_command_goes_back_to_its_proposer_and_the_log_moves_on(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            for node, each in cluster.servers.items():
+                with pytest.raises(CommandError, match=f"not refuse {node}"):
+                    await each.propose(b"refuse %d" % node)
+                assert await each.propose(b"ok") == b"%d" % (2 * node)
+            for _ in range(2):
+                with pytest.raises(CommandError, match="not refuse k"):
+                    await cluster.servers[2].propose(b"refuse k", key="k")
+
+    run(test)
+
+
+def test_a_key_does_not_keep_the_frames_of_a_refusal(tmp_path: Path) -> None:
+    class Witness(bytes):
+        pass
+
+    async def test() -> None:
+        machine = Recorder()
+        async with lone(tmp_path, machine) as node:
+            for _ in range(3):
+                with pytest.raises(CommandError) as caught:
+                    await node.propose(b"refuse", key="k")
+                depth = 0
+                trace = caught.value.__traceback__
+                while trace is not None:
+                    depth, trace = depth + 1, trace.tb_next
+                assert depth < 8, "the traceback grows with every answer"
+                assert all(frame.name != "apply" for frame in caught.traceback)
+
+    run(test)
+
+
+def test_any_other_exception_of_apply_stops_each_node_that_meets_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Sturdy(Recorder):
+        def apply(self, command: bytes) -> bytes:
+            return super().apply(command.replace(b"die", b"live"))
+
+    async def test() -> None:
+        cluster = Trio(tmp_path)
+        await cluster.start(1)
+        for node in (2, 3):
+            await cluster.start(node, machine=Sturdy())
+        await cluster.leader()
+        with pytest.raises(TimeoutError):
+            await cluster.servers[1].propose(b"die now")
+        with pytest.raises(ZeroDivisionError):
+            await cluster.servers[1].wait_stopped()
+        with pytest.raises(RaftError, match="die now"):
+            await cluster.servers[1].propose(b"x")
+        with pytest.raises(RaftError, match="die now"):
+            await cluster.servers[1].read(len)
+        assert await cluster.servers[2].propose(b"go on", timeout=20) == b"2"
+        assert cluster.machines[1].history == []
+        for node in list(cluster.servers):
+            await cluster.stop(node)
+
+    run(test)
+    [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "bug" in record.getMessage()
+    assert record.exc_info
+
+
+def test_a_disk_that_fails_ends_the_node_with_one_clear_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        disk = MemoryFileSystem()
+        disk.mkdir("/d")
+        node = RaftServer(
+            1, Recorder(), listen="127.0.0.1:0", peers={}, data_dir="/d/n", fs=disk, tick_interval=TICK
+        )
+        async with node:
+            await node.propose(b"a")
+
+            def fault(operation: str, path: str) -> None:
+                if operation == "sync":
+                    raise OSError(5, "Input/output error")
+
+            disk.fault = fault
+            with pytest.raises(TimeoutError):
+                await node.propose(b"b")
+            with pytest.raises(StorageError):
+                await node.wait_stopped()
+            with pytest.raises(StorageError, match="Input/output"):
+                await node.propose(b"c")
+
+    run(test)
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1
+    assert "Input/output error" in errors[0].getMessage()
+    assert not errors[0].exc_info
+
+
+def test_what_a_query_raises_goes_to_its_caller_alone(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with lone(tmp_path) as node:
+            await node.propose(b"a")
+            outcomes = await asyncio.gather(
+                node.read(lambda machine: next(iter(()))),
+                node.read(lambda machine: machine.history[7]),
+                node.read(lambda machine: machine.history[0]),
+                node.propose(b"b"),
+                return_exceptions=True,
+            )
+            assert isinstance(outcomes[0], RuntimeError)
+            assert isinstance(outcomes[0].__cause__, StopIteration)
+            assert isinstance(outcomes[1], IndexError)
+            assert list(outcomes[2:]) == [b"a", b"2"]
+
+    run(test)
+
+
+def test_a_waiter_that_raises_takes_nobody_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def succeeded(self, value: Any) -> None:
+            raise ValueError("broken waiter")
+
+        def failed(self, error: Exception) -> None:
+            raise ValueError("broken waiter")
+
+    async def test() -> None:
+        async with lone(tmp_path) as node:
+            await node.wait_for_leader()
+            for data in (b"a", b"refuse"):
+                node.submit(requests.Request(Broken(), node.deadline(5), data))
+            assert await node.propose(b"b") == b"3"
+            node.submit(requests.Request(Broken(), node.deadline(5), b"c"))
+
+    run(test)
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 3
+    assert all(record.exc_info and "broken waiter" in str(record.exc_info[1]) for record in errors)
+
+
+# Limits and misuse.
+
+
+def test_the_longest_command_passes_through_any_node_and_a_longer_one_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path, max_command_bytes=32 * 1024 * 1024) as cluster:
+            follower = cluster.followers(await cluster.leader())[0]
+            largest = bytes(32 * 1024 * 1024)
+            assert await follower.propose(largest, key=b"k" * 1024, timeout=25) == b"1"
+            with pytest.raises(ValueError, match="at most 33554432 are accepted"):
+                await follower.propose(largest + b"x")
+            assert await follower.propose(b"after", timeout=20) == b"2"
+
+    run(test, seconds=60)
+
+
+def test_what_cannot_be_proposed_is_refused_at_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with lone(tmp_path) as node:
+            propose: Any = node.propose
+            for command in ("text", None, 5, bytearray(b"x")):
+                with pytest.raises(TypeError, match="command must be bytes"):
+                    await propose(command)
+            for key in (5, bytearray(b"x"), ("a",)):
+                with pytest.raises(TypeError, match="key must be bytes or str"):
+                    await propose(b"x", key=key)
+            with pytest.raises(ValueError, match="a key of 1025 bytes; at most 1024 are accepted"):
+                await propose(b"x", key=b"k" * 1025)
+            for timeout in (float("nan"), -1):
+                with pytest.raises(ValueError, match="timeout"):
+                    await propose(b"x", timeout=timeout)
+            assert await propose(b"x", timeout=float("inf")) == b"1"
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"machine": object()}, TypeError),
+        ({"tick_interval": 0}, ValueError),
+        ({"max_command_bytes": 0}, ValueError),
+        ({"max_command_bytes": 33 * 1024 * 1024}, ValueError),
+        ({"listen": "nonsense"}, ValueError),
+        ({"peers": {2: "nonsense"}}, ValueError),
+        ({"no_such_option": 1}, TypeError),
+        ({"cluster_id": ""}, ValueError),
+        ({"cluster_id": "x" * 256}, ValueError),
+        ({"cluster_id": 7}, TypeError),
+        ({"max_batch_bytes": 64 * 1024 * 1024}, ValueError),
+        ({"max_batch": 2_000_000}, ValueError),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_by_the_constructor(
+    tmp_path: Path, options: dict[str, Any], error: type[Exception]
+) -> None:
+    arguments: dict[str, Any] = {"machine": Recorder(), "listen": 0, "peers": {}, **options}
+    with pytest.raises(error):
+        RaftServer(1, data_dir=tmp_path, **arguments)
+
+
+def test_before_the_start_and_after_the_stop_every_call_is_a_clear_error(tmp_path: Path) -> None:
+    async def test() -> None:
+        node = lone(tmp_path)
+        for _ in range(2):
+            with pytest.raises(RaftError, match="not running"):
+                await node.propose(b"x")
+            with pytest.raises(RaftError, match="not running"):
+                await node.read(len)
+            with pytest.raises(RaftError, match="not running"):
+                await node.wait_for_leader()
+            assert node.leader is None
+            await node.stop()
+            if not hasattr(node, "address"):
+                with pytest.raises(RaftError, match="not running"):
+                    _ = node.status
+                with pytest.raises(RaftError, match="not running"):
+                    await node.wait_stopped()
+                await node.start()
+                await node.stop()
+        assert node.status.id == 1
+
+    run(test)
+
+
+def test_more_than_fits_is_overload_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "MAX_WAITING_BYTES", 20_000)
+
+    async def test() -> None:
+        async with lone(tmp_path) as node:
+            calls = [node.propose(b"x" * 1000) for _ in range(50)]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            refused = [outcome for outcome in outcomes if isinstance(outcome, OverloadedError)]
+            assert 0 < len(refused) < 50
+            assert len(refused) + len([o for o in outcomes if isinstance(o, bytes)]) == 50
+            assert await node.propose(b"x") == b"%d" % (51 - len(refused))
+
+    run(test)
+
+
+# Time.
+
+
+def test_without_a_majority_nothing_is_said_to_have_failed_that_may_not(tmp_path: Path) -> None:
+    async def test() -> None:
+        cluster = Trio(tmp_path)
+        alone = await cluster.start(1)
+        began = time.monotonic()
+        with pytest.raises(NotLeaderError):
+            await alone.propose(b"never sent", timeout=0.2)
+        with pytest.raises(NotLeaderError):
+            await alone.read(len, timeout=0.2)
+        with pytest.raises(TimeoutError):
+            await alone.wait_for_leader(timeout=0.1)
+        assert time.monotonic() - began < 3
+        await cluster.stop(1)
+
+    run(test)
+
+
+def test_a_leader_without_followers_answers_timeout_and_may_apply_it_later(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            leader = await cluster.leader()
+            await leader.propose(b"a")
+            for follower in [node_id(each) for each in cluster.followers(leader)]:
+                await cluster.stop(follower)
+            with pytest.raises(TimeoutError):
+                await leader.propose(b"b", timeout=0.2)
+            for follower in {1, 2, 3} - {node_id(leader)}:
+                await cluster.start(follower)
+            assert await leader.propose(b"c", timeout=20) in (b"2", b"3")
+
+    run(test)
+
+
+def test_a_caller_that_goes_away_disturbs_nobody(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            for each in cluster.servers.values():
+                gone: list[asyncio.Future[Any]] = []
+                gone += [asyncio.ensure_future(each.propose(b"gone")) for _ in range(20)]
+                gone += [asyncio.ensure_future(each.read(lambda m: b"")) for _ in range(20)]
+                gone += [asyncio.ensure_future(each.wait_stopped())]
+                await asyncio.sleep(0)
+                for call in gone:
+                    call.cancel()
+                assert int(await each.propose(b"stays")) > 0
+                assert all(call.cancelled() for call in gone)
+            waiting = asyncio.ensure_future(lone(tmp_path).wait_for_leader())
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+    run(test)
+
+
+def test_a_loop_that_was_blocked_goes_on(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            calls = [asyncio.create_task(each.propose(b"x")) for each in cluster.servers.values()]
+            await asyncio.sleep(0)
+            time.sleep(1.0)  # noqa: ASYNC251 - a hundred ticks in which nobody hears anybody
+            assert sorted(await asyncio.gather(*calls)) == [b"1", b"2", b"3"]
+            assert await cluster.servers[1].read(lambda machine: len(machine.history)) == 3
+
+    run(test)
+
+
+def test_a_clock_that_goes_backwards_or_leaps_breaks_nothing(tmp_path: Path) -> None:
+    offset = 0.0
+
+    async def test() -> None:
+        nonlocal offset
+        async with lone(tmp_path, clock=lambda: time.monotonic() + offset) as node:
+            assert await node.propose(b"a") == b"1"
+            offset = -5.0
+            assert await node.propose(b"b") == b"2"
+            offset = 1e6
+            assert await node.propose(b"c", timeout=1e7) == b"3"
+
+    run(test)
+
+
+# Life.
+
+
+def test_stop_answers_whoever_waits(tmp_path: Path) -> None:
+    async def test() -> None:
+        cluster = Trio(tmp_path)
+        alone = await cluster.start(1)
+        calls = [
+            asyncio.ensure_future(call)
+            for call in (alone.propose(b"x"), alone.read(len), alone.wait_for_leader(), alone.wait_stopped())
+        ]
+        await asyncio.sleep(0.05)
+        await cluster.stop(1)
+        outcomes = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 1)
+        assert [type(outcome) for outcome in outcomes] == [RaftError, RaftError, RaftError, type(None)]
+        assert all("stop" in str(outcome) for outcome in outcomes[:3])
+
+    run(test)
+
+
+def test_stop_waits_for_a_stop_that_is_under_way(tmp_path: Path) -> None:
+    async def test() -> None:
+        node = lone(tmp_path)
+        await node.start()
+        await node.propose(b"a")
+        await asyncio.gather(node.stop(), node.stop(), node.stop())
+        async with lone(tmp_path) as again:
+            assert await again.propose(b"b") == b"2"
+            with pytest.raises(TimeoutError):
+                await again.propose(b"die")
+        # The directory is free: the server that died has really stopped.
+        with pytest.raises(ZeroDivisionError):
+            async with lone(tmp_path) as other:
+                await other.wait_stopped()
+
+    run(test)
+
+
+def test_a_cancelled_stop_stops_nevertheless(tmp_path: Path) -> None:
+    async def test() -> None:
+        node = lone(tmp_path)
+        await node.start()
+        stopping = asyncio.ensure_future(node.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
+        await node.wait_stopped()
+        async with lone(tmp_path):
+            pass
+
+    run(test)
+
+
+def test_a_server_starts_once_for_its_machine_has_moved_on(tmp_path: Path) -> None:
+    async def test() -> None:
+        node = lone(tmp_path)
+        async with node:
+            await node.propose(b"a")
+            with pytest.raises(RuntimeError, match="once"):
+                await node.start()
+        with pytest.raises(RuntimeError, match="once"):
+            await node.start()
+
+    run(test)
+
+
+def test_a_start_that_is_cancelled_leaves_the_directory_free(tmp_path: Path) -> None:
+    async def test() -> None:
+        disk = MemoryFileSystem()
+        disk.mkdir("/d")
+        slow = threading.Event()
+
+        def fault(operation: str, path: str) -> None:
+            if operation == "lock":
+                slow.wait(2)
+
+        disk.fault = fault
+        for times in (1, 3):
+            slow.clear()
+            node = RaftServer(1, Recorder(), listen="127.0.0.1:0", peers={}, data_dir="/d/n", fs=disk)
+            starting = asyncio.ensure_future(node.start())
+            for _ in range(times):
+                await asyncio.sleep(0.02)
+                starting.cancel()
+            slow.set()
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+            assert disk.locks == set()
+        async with RaftServer(1, Recorder(), listen="127.0.0.1:0", peers={}, data_dir="/d/n", fs=disk):
+            pass
+
+    run(test)
+
+
+def test_a_port_in_use_is_an_error_and_the_same_server_starts_later(tmp_path: Path) -> None:
+    async def test() -> None:
+        cluster = Trio(tmp_path)
+        taken = await asyncio.start_server(lambda r, w: None, "127.0.0.1", cluster.ports[0])
+        node = cluster.make(1)
+        for _ in range(2):
+            with pytest.raises(OSError, match="in use"):
+                await node.start()
+        taken.close()
+        await taken.wait_closed()
+        await node.start()
+        await node.stop()
+
+    run(test)
+
+
+@pytest.mark.parametrize("wrong", ["node", "cluster", "voters"])
+def test_the_directory_of_somebody_else_is_refused_and_left_alone(tmp_path: Path, wrong: str) -> None:
+    async def test() -> None:
+        async with lone(tmp_path) as node:
+            await node.propose(b"a")
+        before = {path: path.read_bytes() for path in (tmp_path / "lone").rglob("*") if path.is_file()}
+        options: dict[str, Any] = {"cluster_id": "other"} if wrong == "cluster" else {}
+        peers = {2: f"127.0.0.1:{free_ports(1)[0]}"} if wrong == "voters" else {}
+        other = RaftServer(
+            2 if wrong == "node" else 1,
+            Recorder(),
+            listen="127.0.0.1:0",
+            peers=peers,
+            data_dir=tmp_path / "lone",
+            **options,
+        )
+        with pytest.raises(IdentityError, match="lone is the data directory of node 1"):
+            await other.start()
+        with pytest.raises(RaftError, match="not running"):
+            await other.propose(b"x")
+        assert before == {
+            path: path.read_bytes() for path in (tmp_path / "lone").rglob("*") if path.is_file()
+        }
+
+    run(test)
+
+
+def test_a_second_server_on_one_directory_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with lone(tmp_path) as node:
+            with pytest.raises(StorageError, match="in use"):
+                await lone(tmp_path).start()
+            assert await node.propose(b"a") == b"1"
+
+    run(test)
+
+
+def test_the_log_says_what_happened_in_one_line_each(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "raft_io.server")
+
+    async def test() -> None:
+        async with lone(tmp_path) as node:
+            await node.wait_for_leader()
+            assert node.status.role is Role.LEADER
+
+    run(test)
+    said = [record.getMessage() for record in caplog.records if record.name == "raft_io.server"]
+    assert [line.split(":")[0] for line in said] == ["node 1"] * len(said)
+    assert "listening on 127.0.0.1:" in said[0]
+    assert said[-2:] == ["node 1: leader in term 1, node 1 leads", "node 1: stopped"]
+    assert warnings(caplog) == []
+
+
+def test_nothing_is_left_after_many_starts_and_stops(tmp_path: Path) -> None:
+    async def test() -> None:
+        for _ in range(10):
+            async with lone(tmp_path) as node:
+                await node.wait_for_leader()
+
+    run(test)
+    gc.collect()
+    assert [each for each in gc.get_objects() if isinstance(each, RaftServer)] == []
+    assert server.RaftServer is RaftServer
