@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PAGES", "ROOT", "Block", "blocks", "headings", "links", "name_of"]
+__all__ = ["PAGES", "ROOT", "Block", "blocks", "headings", "links", "name_of", "prose"]
 
 ROOT = Path(__file__).parents[2]
 
