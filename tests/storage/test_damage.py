@@ -189,6 +189,32 @@ def test_a_damaged_last_record_with_all_its_sectors_is_corrupt() -> None:
     assert end <= len(data)
 
 
+@pytest.mark.parametrize("zeros", [3, 40, 100, 200, 255])
+def test_a_record_that_ends_in_zeros_is_never_taken_for_torn(zeros: int) -> None:
+    """The part of its last sector would be all zero, were it not for the padding."""
+    fs, _, places = filled([[b"x" * (512 - 32 - 16 - 21) + bytes(zeros)]])
+    path, begin, end = places[0]
+    assert 1024 < end <= 1536
+    data = bytearray(contents(fs, path))
+    for offset in (begin + 100, *range(1024, end)):
+        flipped = bytearray(data)
+        flipped[offset] = 0 if data[offset] else 1
+        with pytest.raises(CorruptLogError):
+            reopened(replaced(fs, path, bytes(flipped)))
+
+
+def test_a_lost_sector_before_the_last_segment_is_named() -> None:
+    fs, _, places = filled(COMMANDS)
+    path, begin, end = places[2]
+    assert path == FIRST and places[3][0] == SECOND
+    data = contents(fs, path)
+    start = end // 512 * 512
+    assert start > begin
+    with pytest.raises(CorruptLogError) as caught:
+        reopened(replaced(fs, path, data[:start] + bytes(end - start) + data[end:]))
+    assert (caught.value.path, caught.value.offset) == (FIRST, begin)
+
+
 def test_noise_behind_the_last_record_is_corrupt() -> None:
     fs, _, places = filled([[b"x" * 20]])
     path, _, end = places[0]

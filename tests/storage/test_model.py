@@ -103,4 +103,4 @@ class WalMachine(RuleBasedStateMachine):
 
 
 TestWal = WalMachine.TestCase
-TestWal.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestWal.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)

@@ -394,10 +394,14 @@ def test_syncs_in_a_thread_while_others_append_truncate_and_read(tmp_path: Path)
         assert everything(log) == model
 
 
-def test_a_sync_covers_what_came_before_and_leaves_the_rest() -> None:
+@pytest.mark.parametrize("synced", [0, 4, 7])
+def test_a_sync_covers_what_came_before_and_leaves_the_rest(synced: int) -> None:
+    """While entries up to 9 are being written, those from 5 on are replaced."""
     fs = MemoryFileSystem()
     log = WalLog.open(PATH, fs=fs, cache_bytes=0)
-    log.append(entries(1, 9))
+    log.append(entries(1, synced))
+    log.sync()
+    log.append(entries(synced + 1, 9))
 
     def meanwhile(operation: str, path: str) -> None:
         if operation == "pwrite":
@@ -415,6 +419,10 @@ def test_a_sync_covers_what_came_before_and_leaves_the_rest() -> None:
         assert everything(other) == entries(1, 9) and other.hard_state() == HardState()
     log.sync()
     assert everything(log) == now
+    log.append(entries(7, 9, term=3))
+    log.sync()
+    now += entries(7, 9, term=3)
+    assert everything(log) == now
     log.close()
-    with WalLog.open(PATH, fs=fs) as log:
+    with WalLog.open(PATH, fs=fs, cache_bytes=0) as log:
         assert everything(log) == now and log.hard_state() == HardState(2)

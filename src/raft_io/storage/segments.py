@@ -15,7 +15,6 @@ from typing import Final, final
 from google_crc32c import value
 
 from raft_io.core.types import HardState, LogEntry
-from raft_io.errors import CorruptLogError, StorageError
 from raft_io.storage.fs import File, FileSystem, Lock
 from raft_io.storage.index import LogIndex, Place, offset_of, place_of, segment_of
 from raft_io.storage.records import (
@@ -368,8 +367,3 @@ def scan_file(file: File, scan: Scan, last: bool) -> int:
             break
     size = file.size()
     return judge_tail(scan, read_up_to(file, max(size - int(scan.offset), 0), int(scan.offset)), last)
-
-
-def wrapped(context: str, error: Exception) -> StorageError:
-    """`error` as a `StorageError`, which it may already be."""
-    return error if isinstance(error, (StorageError, CorruptLogError)) else StorageError.wrap(context, error)

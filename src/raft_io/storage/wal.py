@@ -36,9 +36,14 @@ ENTRY_COST: Final = 200
 class WalLog(RaftLog):
     """The durable log: a directory of segments (docs/log-format.md). One process at a time.
 
-    >>> with WalLog.open("data/log") as log:            # doctest: +SKIP
+    >>> from raft_io.storage.memfs import MemoryFileSystem
+    >>> disk = MemoryFileSystem()
+    >>> with WalLog.open("/data/log", fs=disk) as log:
     ...     log.append([LogEntry(1, 1, b"put k v")])
     ...     log.sync()
+    >>> with WalLog.open("/data/log", fs=disk) as log:
+    ...     log.entry(1)
+    LogEntry(term=1, index=1, command=b'put k v', kind=EntryKind.NORMAL)
 
     What has changed is buffered; `sync` makes it durable, with one write and one `fdatasync`. `sync` may
     run in another thread while any other method but `close` is called; it covers what was done before it

@@ -1,0 +1,133 @@
+"""The durable log: what an append and a sync cost, and how long a large log takes to open.
+
+    python bench/wal.py [--entries 1000000] [--dir DIR]
+
+The large logs are built without syncing; the single syncs are real.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from raft_io.core.types import LogEntry
+from raft_io.storage import File, OsFileSystem, WalLog
+
+
+class UnsyncedFile:
+    """A file whose `sync` does nothing."""
+
+    def __init__(self, file: File) -> None:
+        self.pread = file.pread
+        self.pwrite = file.pwrite
+        self.size = file.size
+        self.allocate = file.allocate
+        self.close = file.close
+
+    def sync(self) -> None:
+        """Nothing."""
+
+
+class UnsyncedFileSystem:
+    """The real file system, without any sync."""
+
+    def __init__(self) -> None:
+        real = OsFileSystem()
+        self.listdir = real.listdir
+        self.mkdir = real.mkdir
+        self.rename = real.rename
+        self.unlink = real.unlink
+        self.lock = real.lock
+
+    def open(self, path: str, *, create: bool = False) -> UnsyncedFile:
+        """Open a file that does not sync."""
+        return UnsyncedFile(OsFileSystem().open(path, create=create))
+
+    def sync_dir(self, path: str, /) -> None:
+        """Nothing."""
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that `work` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def anonymous_mib() -> float:
+    """The process's anonymous memory (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def batch(first: int, count: int) -> list[LogEntry]:
+    """`count` entries of 100 bytes."""
+    return [LogEntry(1 + index // 100_000, index, b"%0100d" % index) for index in range(first, first + count)]
+
+
+def reopen(path: Path, total: int, at_once: int) -> str:
+    """Build a log of `total` entries, `at_once` in a record, and open it."""
+    with WalLog.open(path, fs=UnsyncedFileSystem()) as log:
+        for first in range(1, total + 1, at_once):
+            log.append(batch(first, at_once))
+            log.sync()
+    before = anonymous_mib()
+    start = time.perf_counter()
+    with WalLog.open(path) as log:
+        seconds = time.perf_counter() - start
+        assert log.last_index() == total
+        grown = anonymous_mib() - before
+    return f"open {total} entries, {at_once} a record: {seconds:.2f} s, {grown:.0f} MiB"
+
+
+def syncs(path: Path, at_once: int, turns: int) -> str:
+    """The median of real syncs of `at_once` entries."""
+    with WalLog.open(path) as log:
+        times: list[float] = []
+        for turn in range(turns):
+            log.append(batch(turn * at_once + 1, at_once))
+            times.append(timed(log.sync))
+    return f"sync of {at_once}: median {sorted(times)[turns // 2] * 1e6:.0f} us"
+
+
+def overheads(path: Path, turns: int = 100_000) -> str:
+    """What an append, and an append and a sync without the disk's own time, cost."""
+    entries = [batch(index, 1) for index in range(1, 2 * turns + 1)]
+    with WalLog.open(path, fs=UnsyncedFileSystem()) as log:
+        start = time.perf_counter()
+        for entry in entries[:turns]:
+            log.append(entry)
+        append = time.perf_counter() - start
+        log.sync()
+        start = time.perf_counter()
+        for entry in entries[turns:]:
+            log.append(entry)
+            log.sync()
+        both = time.perf_counter() - start
+    return f"append {append / turns * 1e6:.2f} us, with a sync that syncs nothing {both / turns * 1e6:.2f} us"
+
+
+def main() -> None:
+    """Print one line a measurement."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--entries", type=int, default=1_000_000)
+    parser.add_argument("--dir", default=None)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.dir) as folder:
+        root = Path(folder)
+        print(overheads(root / "overheads"))
+        print(syncs(root / "one", 1, 1000))
+        print(syncs(root / "many", 1000, 100))
+        print(reopen(root / "batched", options.entries, 1000))
+        print(reopen(root / "single", options.entries, 1))
+
+
+if __name__ == "__main__":
+    main()
