@@ -120,8 +120,12 @@ class _Reader:
 
 
 def decode_entries(data: bytes, first: int = 0, last: int = -1) -> list[LogEntry]:
-    """The entries in `data[first:last]` (-1: to the end), none of them cut off. Raises `WireError`."""
-    reader = _Reader(data, first, len(data) if last < 0 else last)
+    """The entries in `data[first:last]` (-1: to the end), none of them cut off. Raises `WireError`;
+    `ValueError` for a range outside of `data`."""
+    end = len(data) if last < 0 else last
+    if not 0 <= first <= end <= len(data):
+        raise ValueError(f"{first}:{last} lies outside of {len(data)} bytes")
+    reader = _Reader(data, first, end)
     entries: list[LogEntry] = []
     while reader.pos < reader.end:
         entries.append(reader.entry())
