@@ -13,7 +13,7 @@ from tests.sim.schedules import moves, run, seeded, setups
 
 pytestmark = pytest.mark.core
 
-BLOCKS = 24
+BLOCKS = 40
 RUNS = 50
 LENGTH = 300
 
