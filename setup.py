@@ -1,4 +1,4 @@
-"""Builds the hot path with mypyc where there is a C compiler; plain Python otherwise, or with RAFT_IO_PURE."""
+"""Builds the hot path with mypyc if there is a C compiler; plain Python otherwise, or with RAFT_IO_PURE=1."""
 
 from __future__ import annotations
 
