@@ -24,7 +24,7 @@ from raft_io import (
     Role,
     StorageError,
 )
-from raft_io.server import RaftServer, requests, server
+from raft_io.server import RaftServer, frames, requests, server
 from raft_io.storage.memfs import MemoryFileSystem
 
 
@@ -299,17 +299,22 @@ def test_a_waiter_that_raises_takes_nobody_with_it(tmp_path: Path, caplog: pytes
 # Limits and misuse.
 
 
-def test_the_longest_command_passes_through_any_node_and_a_longer_one_is_refused(tmp_path: Path) -> None:
+def test_the_longest_command_passes_through_any_node_and_a_longer_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "MAX_FRAME", 2 * 1024 * 1024)
+    monkeypatch.setattr(server, "MAX_FRAME", 2 * 1024 * 1024)
+
     async def test() -> None:
-        async with trio(tmp_path, max_command_bytes=32 * 1024 * 1024) as cluster:
+        async with trio(tmp_path, max_command_bytes=1024 * 1024, max_batch_bytes=256 * 1024) as cluster:
             follower = cluster.followers(await cluster.leader())[0]
-            largest = bytes(32 * 1024 * 1024)
+            largest = bytes(1024 * 1024)
             assert await follower.propose(largest, key=b"k" * 1024, timeout=25) == b"1"
-            with pytest.raises(ValueError, match="at most 33554432 are accepted"):
+            with pytest.raises(ValueError, match="at most 1048576 are accepted"):
                 await follower.propose(largest + b"x")
             assert await follower.propose(b"after", timeout=20) == b"2"
 
-    run(test, seconds=60)
+    run(test)
 
 
 def test_what_cannot_be_proposed_is_refused_at_once(tmp_path: Path) -> None:

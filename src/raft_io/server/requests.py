@@ -149,8 +149,11 @@ class Requests:
             self._opening = Outbound(0, envelope.encode_open(self._nonce), [])
         due: list[Outbound] = []
         for outbound in self._under_way():
-            late = forwarded and tick >= outbound.sent_tick + self._patience(outbound)
-            if (outbound.route != route or late) and tick >= outbound.hold_until:
+            late = tick >= outbound.sent_tick + self._patience(outbound)
+            # A lost leader costs no time once. One that is lost again and again may be so for the weight
+            # of what is sent: then more copies of it, at once, make it worse.
+            again = outbound.attempts < 2 or late
+            if ((outbound.route != route and again) or (forwarded and late)) and tick >= outbound.hold_until:
                 due.append(outbound)
         if self._session and self._queue:
             due.extend(self._gather(applied))
