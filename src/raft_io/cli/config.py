@@ -273,7 +273,7 @@ def complete(values: Values, source: str) -> Values:
         whole.setdefault("listen", own)
     for name in REQUIRED:
         if name not in whole:
-            raise UsageError(f"{source}: setting {_shown(name)} is missing")
+            raise UsageError(f"{source}: setting {_shown(name)} is missing; add it, or give {_option(name)}")
     if whole.get("peers") and own is None:
         raise UsageError(f"{source}: peers must name this node too: there is no node {whole['id']} in it")
     options = {name: whole[name] for name in RAFT_OPTIONS if name in whole}

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     values = {} if options.config is None else config.read_file(options.config)
     values.update(config.read_options(options))
-    source = "options" if options.config is None else str(options.config)
+    source = "without a file" if options.config is None else str(options.config)
     values = config.complete(values, source)
     _log_to_stderr(values.get("log_level", "info"))
     raise_open_files()
