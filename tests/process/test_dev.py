@@ -73,7 +73,7 @@ def test_a_killed_node_is_reported_and_can_be_started_by_hand(tmp_path: Path) ->
         dev.start_by_hand(2)
         wait_for("the pid file is right again", lambda: dev.pid(2) != stale)
         assert is_running(dev.pid(2))
-        wait_for("node 2 answers", lambda: dev.status(2))
+        dev.wait_up(2)
         assert dev.client(2).get("a") == b"1"
         assert dev.stop() == 0
 

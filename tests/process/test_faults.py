@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from redis.exceptions import RedisError
+from redis.exceptions import ClusterDownError, ResponseError
 from tests.process.harness import Load, is_running, running, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(150)]
@@ -24,7 +24,7 @@ def test_killing_the_leader_under_load_loses_nothing_and_counts_nothing_twice(tm
                 dev.leader(among=dev.others(victim))
                 load.wait_acknowledged(50)
                 dev.start_by_hand(victim)
-                wait_for("it is back", lambda victim=victim: dev.status(victim))
+                dev.wait_up(victim)
         dev.wait_caught_up()
         load.check()
 
@@ -90,7 +90,7 @@ def test_a_leader_whose_disk_is_full_stops_and_nothing_is_lost(tmp_path: Path) -
             load.wait_acknowledged(50)
             wait_for("dev tells why", lambda: dev.said(f"node {victim}: exited with status 1"))
             dev.start_by_hand(victim)
-            wait_for("it is back", lambda: dev.status(victim))
+            dev.wait_up(victim)
         dev.wait_caught_up()
         load.check()
         log = (dev.folder / f"node-{victim}" / "node.log").read_text()
@@ -103,9 +103,10 @@ def test_two_of_three_nodes_gone_is_an_error_in_time_and_no_loss(tmp_path: Path)
         dev.client(1).set("a", "1")
         dev.kill(1, 2)
         client = dev.client(3, timeout=20)
-        with pytest.raises(RedisError, match=r"CLUSTERDOWN|TIMEOUT"):
+        # Until the survivor misses the others, the outcome of a write is unknown; after that it is refused.
+        with pytest.raises(ResponseError, match=r"^no leader|^TIMEOUT"):
             client.set("a", "2")
-        with pytest.raises(RedisError, match="CLUSTERDOWN"):
+        with pytest.raises(ClusterDownError):
             client.get("a")
         dev.start_by_hand(1, 2)
         dev.leader()

@@ -134,7 +134,7 @@ def test_a_thousand_idle_connections_disturb_nobody(node: Dev) -> None:
 @pytest.mark.parametrize(
     ("port", "noise"),
     [
-        pytest.param(1, b"\x00\xff\x13garbage\r\n" * 100, id="resp"),
+        pytest.param(1, b"*\x00\xff\x13garbage\r\n" * 100, id="resp"),
         pytest.param(1, b"*2\r\n$3\r\nGET\r\n$10000000000\r\n", id="resp-10GB"),
         pytest.param(1, b"*2000000000\r\n", id="resp-arguments"),
         pytest.param(101, b"\xff" * 4096, id="peer"),
