@@ -1,4 +1,4 @@
-"""The reference of raft-io 0.4, example by example and sentence by sentence, in its order: from `Event` on."""
+"""The reference of raft-io 0.4, sentence by sentence in its order: from `Event` on."""
 
 from __future__ import annotations
 
