@@ -254,9 +254,9 @@ def test_candidates_become_leader_by_votes_from_a_majority() -> None:
     receive(node, RequestVoteReply(1, True, 4))
     assert node.status.role is Role.CANDIDATE
     receive(node, RequestVoteReply(1, True, 5))
-    assert node.status.role is Role.LEADER
+    assert not node.is_leader
 
-
+    assert node.is_leader
 def test_candidates_convert_to_follower_by_append_entries_from_the_new_leader() -> None:
     node = follower([])
     campaign(node)
