@@ -252,11 +252,11 @@ def test_candidates_become_leader_by_votes_from_a_majority() -> None:
     node = RaftNode(RaftConfig(1, [2, 3, 4, 5]))
     campaign(node)
     receive(node, RequestVoteReply(1, True, 4))
-    assert node.status.role is Role.CANDIDATE
-    receive(node, RequestVoteReply(1, True, 5))
     assert not node.is_leader
-
+    receive(node, RequestVoteReply(1, True, 5))
     assert node.is_leader
+
+
 def test_candidates_convert_to_follower_by_append_entries_from_the_new_leader() -> None:
     node = follower([])
     campaign(node)
