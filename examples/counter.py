@@ -24,9 +24,9 @@ class Counter(StateMachine):
 
 
 async def run(me: int, peers: dict[int, str]) -> None:
-    async with RaftServer(me, Counter(), listen=peers[me], peers=peers, data_dir=f"counter/{me}") as this:
+    async with RaftServer(me, Counter(), listen=peers[me], peers=peers, data_dir=f"data/counter-{me}") as it:
         while True:
-            print(f"node {me} adds 1:", int(await this.propose(b"1", timeout=3600)), flush=True)
+            print(f"node {me} adds 1:", int(await it.propose(b"1", timeout=3600)), flush=True)
             await asyncio.sleep(1)
 
 

@@ -120,7 +120,7 @@ def test_counter_counts_with_one_process_a_node(tmp_path: Path) -> None:
     with counting(port, 1, cwd=tmp_path) as one, counting(port, 2, cwd=tmp_path) as two:
         totals = [next(one), next(two), next(one), next(two)]
         assert len(set(totals)) == 4 and min(totals) == 1
-    assert not (tmp_path / "counter" / "3").exists()
+    assert not (tmp_path / "data" / "counter-3").exists()
 
 
 def test_the_counter_is_short() -> None:
