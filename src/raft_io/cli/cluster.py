@@ -19,8 +19,9 @@ from raft_io.cli.client import get_status
 from raft_io.cli.errors import CommandFailedError, UsageError
 from raft_io.server.address import LOOPBACK, Address
 
-__all__ = ["Cluster", "Member", "Observed", "exclusive", "plan", "prepare"]
+__all__ = ["MAX_NODES", "Cluster", "Member", "Observed", "exclusive", "plan", "prepare"]
 
+MAX_NODES: Final = 9
 PEER_OFFSET: Final = 100
 HTTP_OFFSET: Final = 200
 CLUSTER_ID: Final = "dev"

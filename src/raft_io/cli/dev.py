@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from raft_io.cli.cluster import Cluster, Observed, exclusive, plan, prepare
+from raft_io.cli.cluster import MAX_NODES, Cluster, Observed, exclusive, plan, prepare
 from raft_io.cli.errors import FAILED
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
-MAX_NODES: Final = 9
 POLL_INTERVAL: Final = 0.25
 
 

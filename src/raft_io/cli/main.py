@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from raft_io.cli import dev, serve
+from raft_io.cli import bench, dev, serve
 from raft_io.cli.errors import FAILED, MISUSED, CommandFailedError
 
 __all__ = ["main"]
 
-COMMANDS = {"dev": dev, "serve": serve}
+COMMANDS = {"dev": dev, "serve": serve, "bench": bench}
 """Each module has `add_arguments(parser)` and `run(options) -> int`; its docstring is its help."""
 
 INTERRUPTED = 130
