@@ -82,10 +82,10 @@ def test_a_conflict_hints_at_the_first_index_of_its_term(
     assert terms_in(node.log) == terms, "a refusal removes nothing"
 
 
-def test_a_hint_never_points_at_what_is_committed() -> None:
+def test_a_hint_is_the_first_index_of_the_term_even_where_it_is_committed() -> None:
     node = follower([1, 1, 1, 1, 1])
     heartbeat(node, term=1, prev=(3, 1), commit=3)
-    assert reply_of(node, AppendEntries(2, 3, 5, 2, (), 0)) == AppendEntriesReply(2, False, 1, 0, 4, 1)
+    assert reply_of(node, AppendEntries(2, 3, 5, 2, (), 0)) == AppendEntriesReply(2, False, 1, 0, 1, 1)
 
 
 # Acceptance.

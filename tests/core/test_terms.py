@@ -16,8 +16,8 @@ pytestmark = pytest.mark.core
 terms_of_a_log = st.lists(st.integers(1, 6), max_size=30).map(sorted)
 
 
-def state(terms: list[int], applied: int = 0) -> State:
-    return RaftNode(RaftConfig(1), log_of(terms), applied=applied)._state
+def state(terms: list[int]) -> State:
+    return RaftNode(RaftConfig(1), log_of(terms))._state
 
 
 @given(terms_of_a_log, st.integers(0, 7))
@@ -29,10 +29,8 @@ def test_the_last_of_a_term(terms: list[int], term: int) -> None:
 @given(terms_of_a_log.filter(bool), st.data())
 def test_the_first_of_the_term_at_an_index(terms: list[int], data: st.DataObject) -> None:
     index = data.draw(st.integers(1, len(terms)))
-    applied = data.draw(st.integers(0, index - 1))
     term = terms[index - 1]
-    expected = max(terms.index(term) + 1, applied + 1)
-    assert first_of_term(state(terms, applied), term, index) == expected
+    assert first_of_term(state(terms), term, index) == terms.index(term) + 1
 
 
 def test_the_term_of_an_index() -> None:

@@ -17,8 +17,8 @@ def term_of(st: State, index: i64) -> i64:
 
 
 def first_of_term(st: State, term: i64, index: i64) -> i64:
-    """The first index of the run of `term` that holds `index`, but none that is committed: those agree."""
-    low = st.commit_index + 1
+    """The first index of the run of `term` that holds `index`."""
+    low: i64 = 1
     high = index
     while low < high:
         middle = (low + high) // 2
