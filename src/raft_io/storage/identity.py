@@ -110,7 +110,7 @@ def open_identity(
         if _has_log(fs, where, names):
             raise IdentityError(
                 f"{where} holds a log but no {FILE_NAME}, so whose log it is cannot be told; "
-                f"put the file back, or move the directory away to start as a new node"
+                f"put the file back: a node that starts without its log may vote twice"
             )
         made = Identity(cluster_id, node_id, voters, incarnation_factory())
         _create(fs, where, path, made)
