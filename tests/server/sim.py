@@ -338,14 +338,22 @@ class Cluster:
         when = max(self._last.get(link, 0.0), self.now + self.rng.uniform(0.0002, 0.003))
         self._last[link] = when
         self.trace("send", link, hashlib.blake2b(data, digest_size=8).hexdigest())
-        self.at(when, lambda: self._deliver(link, epoch, data))
+        life = self.nodes[target].life
+        self.at(when, lambda: self._deliver(link, epoch, life, data))
 
-    def _deliver(self, link: tuple[NodeId, NodeId], epoch: int, data: bytes) -> None:
+    def _deliver(self, link: tuple[NodeId, NodeId], epoch: int, life: int, data: bytes) -> None:
         source, target = link
         node = self.nodes[target]
-        if node.up and self._links[link] == epoch and link not in self._cut:
-            node.inbox.append((source, data))
-            node.schedule()
+        if not node.up or node.life != life:
+            return
+        if self._links[link] != epoch and self.rng.random() < 0.7:
+            return
+        if self._links[link] != epoch and self.rng.random() < 0.7:
+            # What an old connection still held may be read long after the new one was made.
+            self.after(self.rng.uniform(0, 1), lambda: self._deliver(link, epoch, life, data))
+            return
+        node.inbox.append((source, data))
+        node.schedule()
 
     def reconnect(self, source: NodeId, target: NodeId) -> None:
         """The connection breaks, with what was under way, and is made anew."""

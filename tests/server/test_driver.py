@@ -44,6 +44,13 @@ def test_without_trouble_everything_is_acknowledged() -> None:
     assert callers.mix.tally["acknowledged"] > 500
 
 
+def test_lost_frames_and_connections_cost_time_and_no_answer() -> None:
+    trouble = Trouble(**vars(CALM) | {"reconnect": 0.2, "frame_loss": 0.02})
+    mix = play_many(range(4), 3, trouble, Mix(timeout=(15.0, 19.0)))
+    assert set(mix.tally) <= {"acknowledged", "not applied"}
+    assert mix.tally["acknowledged"] > 500
+
+
 def test_a_lone_node_serves_its_callers() -> None:
     trouble = Trouble(crash=0.005, kill=0.005, reconnect=0, partition=0)
     mix = play_many(range(4), 1, trouble, Mix())
