@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import math
 import sys
 from collections.abc import Callable
 from time import perf_counter
@@ -140,7 +141,7 @@ BENCHMARKS: Final[dict[str, tuple[Callable[[int], float], int]]] = {
     "encode 64 entries": (encode, 1),
     "decode 64 entries": (decode, 1),
 }
-"""By name: a function, which does it so often and returns the seconds, and how many things that is each time."""
+"""By name: a function that does it so often and returns the seconds, and how many things each time does."""
 
 
 def measure(function: Callable[[int], float], things: int) -> float:
@@ -148,7 +149,7 @@ def measure(function: Callable[[int], float], things: int) -> float:
     loops = 1
     while function(loops) < ROUND_SECONDS:
         loops *= 2
-    fastest = ROUND_SECONDS * loops
+    fastest = math.inf
     for _ in range(ROUNDS):
         gc.collect()
         fastest = min(fastest, function(loops))

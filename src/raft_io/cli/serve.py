@@ -29,7 +29,7 @@ from raft_io.server import RaftServer
 from raft_io.server.address import Address
 from raft_io.server.http import HttpServer, Reply, status_fields
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["LineFormatter", "add_arguments", "run"]
 
 GC_THRESHOLD: Final = 200_000
 """Objects made before the collector looks for cycles among them. Requests leave none behind, and a collector
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-class _Formatter(logging.Formatter):
+class LineFormatter(logging.Formatter):
     """One line a message, whatever a peer managed to get into it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
@@ -69,7 +69,7 @@ class _Formatter(logging.Formatter):
 
 def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())

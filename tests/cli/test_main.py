@@ -1,0 +1,128 @@
+"""The command line itself: help, misuse in one line, exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from raft_io.cli import main as cli
+from raft_io.cli.errors import CommandFailedError, UsageError
+from raft_io.cli.serve import LineFormatter
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert [name for name in cli.COMMANDS if f"\n    {name} " not in said] == []
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: raft-io {command} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "raft-io: the following arguments are required: COMMAND; see raft-io --help\n"),
+        (["--nodes"], "raft-io: "),
+        (["unknown"], "raft-io: "),
+        (["dev", "--nodes", "0"], "raft-io dev: argument --nodes: invalid choice: 0 "),
+        (["dev", "--nodes", "10"], "raft-io dev: argument --nodes: invalid choice: 10 "),
+        (["dev", "--nod", "3"], "raft-io: unrecognized arguments: --nod 3; see raft-io --help\n"),
+        (["dev", "--base-port", "x"], "raft-io dev: argument --base-port: invalid int value: 'x'"),
+        (["bench", "disk"], "raft-io bench: argument what: invalid choice: 'disk' "),
+    ],
+)
+def test_misuse_is_one_line_and_status_2(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(expected)
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["dev", "--base-port", "0"], "raft-io: --base-port must be in 1 .. 65332, not 0\n"),
+        (["dev", "--base-port", "65333"], "raft-io: --base-port must be in 1 .. 65332, not 65333\n"),
+        (["serve"], 'raft-io: without a file: setting "id" is missing; add it, or give --id\n'),
+        (["serve", "--config", "/none"], "raft-io: /none: No such file or directory\n"),
+    ],
+)
+def test_wrong_settings_are_one_line_and_status_2(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err == expected
+
+
+NODE = ["serve", "--id=1", "--data-dir=/none", "--listen=1", "--resp=1", "--http=1"]
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--tick-interval=0", "tick_interval must be above 0 seconds"),
+        ("--max-command-bytes=0", "max_command_bytes must be in 1 .."),
+        ("--id=-1", "id must be in 0 .."),
+    ],
+)
+def test_values_that_the_server_refuses_are_misuse(
+    option: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*NODE, option]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("raft-io: without a file: ")
+    assert expected in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (CommandFailedError("it broke"), 1, "raft-io: it broke\n"),
+        (UsageError("not so"), 2, "raft-io: not so\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_how_a_command_ends(
+    error: BaseException,
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(options: argparse.Namespace) -> int:
+        raise error
+
+    monkeypatch.setattr(cli.COMMANDS["dev"], "run", fail)
+    assert cli.main(["dev"]) == status
+    assert capsys.readouterr().err == said
+
+
+def test_the_package_installs_the_command() -> None:
+    entries = importlib.metadata.entry_points(group="console_scripts", name="raft-io")
+    assert all(entry.load() is cli.main for entry in entries)
+    done = subprocess.run([sys.executable, "-m", "raft_io.cli", "--help"], capture_output=True, check=False)
+    assert done.returncode == 0
+
+
+def test_a_log_line_stays_one_line_whatever_is_in_it() -> None:
+    record = logging.makeLogRecord({"msg": "node %s says %s", "args": (1, "a\nb\r\x1b[m")})
+    assert LineFormatter("log: %(message)s").format(record) == r"log: node 1 says a\nb\r\x1b[m"
