@@ -187,9 +187,13 @@ def test_a_log_at_the_maximum_is_refused(last: int, term: int) -> None:
         RaftNode(RaftConfig(1), Far(last, term))
 
 
-def test_a_log_with_entries_of_a_later_term_than_its_hard_state_is_refused() -> None:
-    with pytest.raises(StorageError, match="the last entry is of term 3, the hard state of term 2"):
-        RaftNode(RaftConfig(1), log_of([1, 3], term=2))
+def test_a_log_with_entries_of_a_later_term_than_its_hard_state_is_adopted_in_that_term() -> None:
+    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1, 3], term=2))
+    assert node.term == 3
+    node._state.check()
+    # Whom it voted for in that term is lost: nobody gets the vote.
+    assert node.step(Receive(RequestVote(3, 2, 9, 3))) == [Send(2, RequestVoteReply(3, False, 1))]
+    assert node.step(Receive(RequestVote(4, 2, 9, 3))) == [Send(2, RequestVoteReply(4, True, 1))]
 
 
 # The end of all indexes.

@@ -119,6 +119,7 @@ class Trouble:
     disk_fault: float = 0.001
     frame_loss: float = 0.01
     slow_disk: float = 0.02
+    latency: float = 0.003
     max_uncommitted: int = 0
     max_apply: int = 0
     options: dict[str, int] = field(default_factory=dict)
@@ -335,7 +336,7 @@ class Cluster:
         if link in self._cut or (not self.calm and self.rng.random() < self.trouble.frame_loss):
             return
         epoch = self._links.setdefault(link, 0)
-        when = max(self._last.get(link, 0.0), self.now + self.rng.uniform(0.0002, 0.003))
+        when = max(self._last.get(link, 0.0), self.now + self.rng.uniform(0.0002, self.trouble.latency))
         self._last[link] = when
         self.trace("send", link, hashlib.blake2b(data, digest_size=8).hexdigest())
         life = self.nodes[target].life

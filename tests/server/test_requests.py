@@ -55,8 +55,8 @@ class Desk:
         self.requests.applied(Applied(session, sequence, results), machine)
         self.deliver()
 
-    def expire(self, now: float, leader: int | None = None) -> None:
-        self.requests.expire(now, leader)
+    def expire(self, now: float) -> None:
+        self.requests.expire(now)
         self.deliver()
 
     def deliver(self) -> None:
@@ -275,9 +275,8 @@ def test_what_a_query_raises_goes_back_to_who_asked_and_to_nobody_else() -> None
 def test_what_was_never_sent_expires_as_certainly_not_applied() -> None:
     desk = Desk()
     early, late = desk.ask(b"a", deadline=1.0), desk.ask(b"b", deadline=2.0)
-    desk.expire(1.5, 3)
+    desk.expire(1.5)
     assert isinstance(early.error, NotLeaderError)
-    assert early.error.leader == 3
     assert not late.done
     [entry] = desk.due()
     assert [command.data for command in commands(entry).commands] == [b"b"]

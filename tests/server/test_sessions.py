@@ -173,3 +173,21 @@ def test_two_replicas_agree_whatever_is_sent(entries: list[tuple[int, int, int]]
             data = encode_open(bytes([sequence] * 16))
         assert len({repr(held.apply(index, data)) for held, _ in replicas}) == 1
     assert replicas[0][1].history == replicas[1][1].history
+
+
+def test_results_that_take_too_many_bytes_are_forgotten_but_not_applied_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_RESULT_BYTES", 1)
+    held, machine = opened()
+    assert held.apply(2, encode_open(bytes(16))) == Opened(2, bytes(16))
+    old = encode_requests(1, 1, 1, [Command(b"a" * 15)])
+    new = encode_requests(2, 1, 1, [Command(b"b" * 15)])
+    first = results(held.apply(3, old))
+    assert results(held.apply(4, old)) == first
+    second = results(held.apply(5, new))
+    assert isinstance(second[0], bytes)
+    assert results(held.apply(6, new)) == second
+    [forgotten] = results(held.apply(7, old))
+    assert isinstance(forgotten, SessionExpiredError)
+    assert len(machine.history) == 2

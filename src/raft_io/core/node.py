@@ -41,8 +41,8 @@ class RaftNode:
     `deferred_sync`: `drain` never syncs the log but asks for it by `Sync(ticket)`.
 
     Raises `TypeError` for a log that lacks a method, `ValueError` for an `applied` outside the log,
-    `StorageError` for a log whose term or index is at its maximum, or whose entries are of a later term than
-    its hard state.
+    `StorageError` for a log whose term or index is at its maximum. A log whose entries are of a later term
+    than its hard state is adopted in that term, in which the node then votes for nobody else.
 
     >>> node = RaftNode(RaftConfig.single(1))
     >>> while not node.is_leader:
@@ -70,12 +70,11 @@ class RaftNode:
         if start > last:
             raise ValueError(f"applied is {applied}, but the log ends at index {last}")
         term = backend.hard_state().term
-        if last >= MAX or term >= MAX:
+        if last >= MAX or max(term, backend.last_term()) >= MAX:
             raise StorageError("adopt log", "the last index or the term is at its maximum")
-        if backend.last_term() > term:
-            detail = f"the last entry is of term {backend.last_term()}, the hard state of term {term}"
-            raise StorageError("adopt log", detail)
         self._state: State = State(config, backend, start, bool(deferred_sync))
+        if self._state.last_term > term:
+            roles.catch_up_with_log(self._state)
 
     @classmethod
     def with_log(cls, config: RaftConfig, log: RaftLog) -> RaftNode:

@@ -177,7 +177,7 @@ class Driver:
         for _ in range(min(passed, MAX_TICKS)):
             self.node.feed(TICK)
         self._ticks += passed
-        self._requests.expire(now, self.node.leader)
+        self._requests.expire(now)
 
     def _feed(self, event: Event, output: Output) -> None:
         self.node.feed(event)

@@ -285,13 +285,13 @@ class Requests:
         else:
             self.answers.append((request.waiter, True, value))
 
-    def expire(self, now: float, leader: int | None) -> None:
+    def expire(self, now: float) -> None:
         """Answer what has waited too long. What was never sent has certainly not been applied."""
         if self._queue and any(request.deadline <= now for request in self._queue):
             for request in self._queue:
                 if request.deadline <= now:
                     self._bytes -= request.size
-                    self._answer(request, NotLeaderError(leader))
+                    self._answer(request, NotLeaderError(None))
             self._queue = [request for request in self._queue if not request.answered]
         for outbound in [outbound for outbound in self._sent.values() if outbound.deadline <= now]:
             for request in outbound.requests:

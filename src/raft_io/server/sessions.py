@@ -22,6 +22,10 @@ MAX_KEYS = 100_000
 MAX_KEYED_BYTES = 64 * 1024 * 1024
 """Callers' keys kept, and bytes of keys and results; the oldest is evicted first."""
 
+MAX_RESULT_BYTES = 64 * 1024 * 1024
+"""Bytes of results kept in sessions. Above it those of the session that was used longest ago are forgotten:
+the entries are still not applied a second time."""
+
 Result = bytes | CommandError | SessionExpiredError
 """What became of a request: what `apply` returned, or what it raised, or that nobody knows any more."""
 
@@ -60,6 +64,7 @@ class Sessions:
         self._sessions: dict[int, Session] = {}
         self._keys: dict[bytes, tuple[int, Result]] = {}
         self._keyed_bytes = 0
+        self._result_bytes = 0
         self._horizon = 0
         """The index of the last keyed request whose result was evicted."""
 
@@ -82,19 +87,31 @@ class Sessions:
         if entry.floor > session.floor:
             session.floor = entry.floor
             for sequence in [sequence for sequence in session.results if sequence < entry.floor]:
-                del session.results[sequence]
+                self._result_bytes -= _total(session.results.pop(sequence))
         if entry.sequence < session.floor:
             return None
         results = session.results.get(entry.sequence)
         if results is None:
             results = [self._request(index, command) for command in entry.commands]
             session.results[entry.sequence] = results
+            self._result_bytes += _total(results)
+            self._forget_results()
         return Applied(entry.session, entry.sequence, results)
 
     def _open(self, index: int) -> None:
         self._sessions[index] = Session()
         if len(self._sessions) > MAX_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
+            evicted = self._sessions.pop(next(iter(self._sessions)))
+            self._result_bytes -= sum([_total(results) for results in evicted.results.values()])
+
+    def _forget_results(self) -> None:
+        for session in self._sessions.values():
+            for sequence, results in session.results.items():
+                if self._result_bytes <= MAX_RESULT_BYTES:
+                    return
+                forgotten: Result = SessionExpiredError()
+                self._result_bytes -= _total(results)
+                session.results[sequence] = [forgotten] * len(results)
 
     def _request(self, index: int, command: envelope.Command) -> Result:
         if command.data is None:
@@ -132,4 +149,14 @@ class Sessions:
 
 
 def _size(key: bytes, result: Result) -> int:
-    return len(key) + (len(result) if isinstance(result, bytes) else len(str(result)))
+    return len(key) + _total([result])
+
+
+def _total(results: list[Result]) -> int:
+    size = 0
+    for result in results:
+        if isinstance(result, bytes):
+            size += len(result)
+        elif isinstance(result, CommandError):
+            size += len(str(result))
+    return size
