@@ -168,10 +168,12 @@ COLORS: Final = {"leader": "bold green", "candidate": "yellow", "down": "bold re
 
 def table(nodes: Sequence[Observed]) -> Table:
     """The cluster at a glance."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(caption="Ctrl-C stops all nodes")
+    # Narrow enough for 80 columns.
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, caption="Ctrl-C stops all nodes", caption_justify="left")
     for title in ("node", "role", "term", "commit", "applied"):
         made.add_column(title, justify="left" if title == "role" else "right")
     for title in ("redis", "http"):
