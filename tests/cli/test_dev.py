@@ -163,13 +163,15 @@ def test_what_is_told_is_what_changed(cluster: Cluster) -> None:
     reporter = Reporter(cluster)
     one, two, three = cluster.nodes
     assert reporter.news() == []
-    one.status, two.status = status(1, "follower", None, 0), status(2, "candidate", None)
+    one.answered(status(1, "follower", None, 0))
+    two.answered(status(2, "candidate", None))
     assert reporter.news() == [
         "node 1: follower in term 0, redis on 127.0.0.1:9101",
         "node 2: candidate in term 1, redis on 127.0.0.1:9102",
     ]
     assert not reporter.ready
-    one.status, two.status = status(1, "leader"), status(2, "follower")
+    one.answered(status(1, "leader"))
+    two.answered(status(2, "follower"))
     assert reporter.news() == [
         "node 1: leader in term 1, redis on 127.0.0.1:9101",
         "node 2: follower in term 1, redis on 127.0.0.1:9102",
@@ -177,15 +179,16 @@ def test_what_is_told_is_what_changed(cluster: Cluster) -> None:
     ]
     assert reporter.ready
     assert reporter.news() == []
-    one.status, one.exit = None, -9
-    three.status = status(3, "follower")
+    one.answered(None)
+    one.exit = -9
+    three.answered(status(3, "follower"))
     first, *rest = reporter.news()
     assert first.startswith("node 1: killed by SIGKILL; to start it again: ")
     assert first.endswith(f" serve --config {one.member.config}")
     assert rest == ["node 3: follower in term 1, redis on 127.0.0.1:9103"]
-    two.status = None
+    two.answered(None)
     assert reporter.news() == ["node 2: does not answer"]
-    one.status = status(1, "follower", 3, 2)
+    one.answered(status(1, "follower", 3, 2))
     assert reporter.news() == ["node 1: follower in term 2, redis on 127.0.0.1:9101"]
 
 
@@ -229,9 +232,15 @@ def test_the_table_shows_every_node(cluster: Cluster) -> None:
     assert rows == [
         ["1", "leader", "42", "123456789", "6", "127.0.0.1:9101", "127.0.0.1:9301"],
         ["2", "follower", "42", "123456789", "6", "127.0.0.1:9102", "127.0.0.1:9302"],
-        ["3", "down", "-", "-", "-", "127.0.0.1:9103", "127.0.0.1:9303"],
+        ["3", "starting", "-", "-", "-", "127.0.0.1:9103", "127.0.0.1:9303"],
     ]
 
 
-def test_a_node_that_was_never_heard_of_is_down() -> None:
-    assert Observed(plan(Path("d"), 1, BASE)[0]).role == "down"
+def test_a_node_is_starting_until_it_answers_or_ends() -> None:
+    node = Observed(plan(Path("d"), 1, BASE)[0])
+    assert node.role == "starting"
+    node.answered(status(1, "follower"))
+    assert node.role == "follower"
+    node.answered(None)
+    assert node.role == "down"
+    assert Observed(node.member, exit=1).role == "down"

@@ -166,11 +166,19 @@ class Observed:
     member: Member
     status: dict[str, Any] | None = None
     exit: int | None = None
+    heard: bool = False
 
     @property
     def role(self) -> str:
-        """Its role, or `down`."""
-        return "down" if self.status is None else str(self.status.get("role"))
+        """Its role, or `starting` before it ever answered, or `down`."""
+        if self.status is not None:
+            return str(self.status.get("role"))
+        return "down" if self.heard or self.exit is not None else "starting"
+
+    def answered(self, status: dict[str, Any] | None) -> None:
+        """Take in what was heard, `None` if nothing was."""
+        self.status = status
+        self.heard = self.heard or status is not None
 
     def ending(self) -> str:
         """How its process ended, in words."""
@@ -208,7 +216,7 @@ class Cluster:
         states = await asyncio.gather(*[get_status(node.member.http) for node in self.nodes])
         for node, status in zip(self.nodes, states, strict=True):
             # Another program may sit on the port by now.
-            node.status = status if status is not None and status.get("id") == node.member.id else None
+            node.answered(status if status is not None and status.get("id") == node.member.id else None)
             node.exit = self._processes[node.member.id].returncode
 
     @property

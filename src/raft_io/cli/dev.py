@@ -96,7 +96,7 @@ class Reporter:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._roles = {node.member.id: "down" for node in cluster.nodes}
+        self._roles = {node.member.id: node.role for node in cluster.nodes}
         self._ended: set[int] = set()
         self.ready = False
 
