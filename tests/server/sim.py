@@ -347,12 +347,14 @@ class Cluster:
         node = self.nodes[target]
         if not node.up or node.life != life:
             return
-        if self._links[link] != epoch and self.rng.random() < 0.7:
-            return
-        if self._links[link] != epoch and self.rng.random() < 0.7:
-            # What an old connection still held may be read long after the new one was made.
-            self.after(self.rng.uniform(0, 1), lambda: self._deliver(link, epoch, life, data))
-            return
+        if self._links[link] != epoch:
+            fate = self.rng.random()
+            if fate < 0.3:
+                return
+            if fate < 0.9:
+                # What an old connection still held may be read long after the new one was made.
+                self.after(self.rng.uniform(0, 4), lambda: self._deliver(link, epoch, life, data))
+                return
         node.inbox.append((source, data))
         node.schedule()
 

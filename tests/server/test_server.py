@@ -362,6 +362,14 @@ def test_arguments_that_cannot_be_are_refused_by_the_constructor(
         RaftServer(1, data_dir=tmp_path, **arguments)
 
 
+def test_one_turn_is_bounded_unless_told_otherwise(tmp_path: Path) -> None:
+    config = lone(tmp_path).config
+    assert config.max_inflight * config.max_batch_bytes <= 4 * 1024 * 1024
+    assert config.max_apply_bytes <= 1024 * 1024
+    told = lone(tmp_path, max_inflight=99, max_batch_bytes=9999, max_apply_bytes=0).config
+    assert (told.max_inflight, told.max_batch_bytes, told.max_apply_bytes) == (99, 9999, 0)
+
+
 def test_before_the_start_and_after_the_stop_every_call_is_a_clear_error(tmp_path: Path) -> None:
     async def test() -> None:
         node = lone(tmp_path)

@@ -46,8 +46,13 @@ MAX_NAME: Final = 255
 MAX_KEY_BYTES: Final = 1024
 """Bytes of a cluster's id and of a caller's key."""
 
-APPLY_BYTES: Final = 1024 * 1024
-"""Bytes of commands applied in one turn, so that a long backlog does not keep heartbeats waiting."""
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "max_apply_bytes": 1024 * 1024,
+    "max_batch_bytes": 256 * 1024,
+    "max_inflight": 16,
+}
+"""Options of `RaftConfig` that differ here. They bound what one turn applies, and what it sends to a follower
+that is far behind: a turn that lasts longer than an election timeout costs the leader its office."""
 
 
 class _Future:
@@ -97,7 +102,8 @@ class RaftServer:
     - `data_dir`: where the log and the node's identity live; made if absent.
     - `cluster_id`: servers of another cluster are refused. At most 255 bytes.
     - `tick_interval`: seconds of a logical tick. `max_command_bytes`: the longest command.
-    - `options`: those of `RaftConfig`, such as `election_timeout=(10, 20)`.
+    - `options`: those of `RaftConfig`, such as `election_timeout=(10, 20)`. Unless told otherwise
+      `max_apply_bytes` is 1 MiB, `max_batch_bytes` 256 KiB and `max_inflight` 16.
 
     Raises `ValueError` or `TypeError` for arguments that cannot be; on entering, `IdentityError` for a
     data directory that was made for somebody else, `StorageError` for one that cannot be used, `OSError`
@@ -132,7 +138,7 @@ class RaftServer:
             raise TypeError(f"cluster_id must be a str, not {type(cluster_id).__name__}")
         if not 0 < len(cluster_id.encode()) <= MAX_NAME:
             raise ValueError(f"cluster_id must have 1 to {MAX_NAME} bytes, not {len(cluster_id.encode())}")
-        options.setdefault("max_apply_bytes", APPLY_BYTES)
+        options = {**DEFAULTS, **options}
         self.config = RaftConfig(id, peers).replace(**options)
         largest = self.config.max_batch_bytes + self.config.max_batch * ENTRY_HEADER
         if largest > MAX_FRAME // 2:
