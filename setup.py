@@ -18,7 +18,7 @@ COMPILED = [
     *[SOURCE / "server" / f"{name}.py" for name in ("driver", "envelope", "frames", "requests", "sessions")],
     *[
         SOURCE / "kv" / f"{name}.py"
-        for name in ("batch", "commands", "glob", "keys", "keyspace", "resp", "strings")
+        for name in ("batch", "commands", "glob", "keys", "keyspace", "resp", "server", "strings")
     ],
 ]
 

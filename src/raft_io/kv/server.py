@@ -52,8 +52,9 @@ def _error_reply(error: Exception, reading: bool) -> bytes:
     return resp.error(f"ERR {error}")
 
 
-class Client(asyncio.Protocol):
-    """One connection. Also the waiter of its request."""
+class Client:
+    """One connection: an asyncio protocol in all but the base class, which would keep it from being compiled.
+    Also the waiter of its request."""
 
     def __init__(self, owner: RespServer) -> None:
         self._owner = owner
@@ -247,9 +248,10 @@ class RespServer:
         """Listen. Returns the address listened on. Raises `OSError`."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Client(self), self._listen.host, self._listen.port, backlog=1024
+            lambda: cast(asyncio.Protocol, Client(self)), self._listen.host, self._listen.port, backlog=1024
         )
-        port: int = self._listener.sockets[0].getsockname()[1]
+        sockets: Any = cast(Any, self._listener).sockets  # a tuple, but for uvloop a list
+        port: int = sockets[0].getsockname()[1]
         address = Address(self._listen.host, port)
         log.info("node %s: serving Redis clients on %s", self._server.config.id, address)
         return address
