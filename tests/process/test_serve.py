@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.process.harness import COMMAND, Dev, client_of, running, wait_for
+from tests.process.harness import COMMAND, Dev, client_of, is_running, running, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
@@ -129,6 +129,28 @@ def test_a_thousand_idle_connections_disturb_nobody(node: Dev) -> None:
         for connection in idle:
             connection.close()
     assert node.client(1).get("k") == b"5"
+
+
+def test_a_client_that_takes_no_answers_does_not_keep_a_node_from_stopping(node: Dev) -> None:
+    node.client(1).set("a", "x" * 500_000)
+    request = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n"
+    with socket.create_connection(("127.0.0.1", node.port(1))) as deaf:
+        deaf.setblocking(False)
+        sent = 0
+
+        def choked() -> bool:
+            nonlocal sent
+            try:
+                sent += deaf.send(request * 100)
+            except BlockingIOError:
+                return True
+            return sent > 100_000
+
+        wait_for("it has more answers than it takes", choked)
+        assert node.client(1).ping()
+        pid = node.pid(1)
+        node.signal(1, signal.SIGTERM)
+        wait_for("it stops", lambda: not is_running(pid), timeout=15)
 
 
 @pytest.mark.parametrize(
