@@ -418,7 +418,7 @@ class Cluster:
             self._partition()
         elif self._cut and rng.random() < 0.03:
             self._heal()
-        if rng.random() < trouble.reconnect:
+        if len(self.ids) > 1 and rng.random() < trouble.reconnect:
             source, target = rng.sample(self.ids, 2)
             self.reconnect(source, target)
         if rng.random() < trouble.pause:
