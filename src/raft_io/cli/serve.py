@@ -35,6 +35,9 @@ GC_THRESHOLD: Final = 200_000
 """Objects made before the collector looks for cycles among them. Requests leave none behind, and a collector
 that walks the whole store shows as a pause."""
 
+STOP_TIMEOUT: Final = 2.0
+"""Seconds that clients get to take the answers that are on their way when the node stops."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `raft-io serve`."""
@@ -125,10 +128,17 @@ async def _serve(server: RaftServer, values: config.Values, stop_on_eof: bool) -
                 address[name] = str(await listener.start())
             except OSError as error:
                 raise _cannot_listen(node, name, values, error) from error
-            stack.push_async_callback(listener.stop)
+            stack.push_async_callback(_stop, listener)
         await stack.enter_async_context(_pid_file(node, values.get("pid_file")))
         _settle_memory()
         await _until(stop, server, node)
+
+
+async def _stop(listener: RespServer | HttpServer) -> None:
+    # Whoever takes no answers is not waited for any longer.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STOP_TIMEOUT):
+            await listener.stop()
 
 
 def _cannot_listen(node: str, name: str, values: config.Values, error: OSError) -> CommandFailedError:
