@@ -104,6 +104,12 @@ class Trio:
         return [server for server in self.servers.values() if server is not leader]
 
 
+def lone(path: Path, machine: Recorder | None = None, **options: Any) -> RaftServer:
+    """A cluster of one."""
+    settings: dict[str, Any] = {"tick_interval": TICK, "listen": "127.0.0.1:0", "peers": {}, **options}
+    return RaftServer(1, machine or Recorder(), data_dir=path / "lone", **settings)
+
+
 @contextlib.asynccontextmanager
 async def trio(path: Path, size: int = 3, **options: Any) -> AsyncIterator[Trio]:
     """Three running servers with a leader."""
