@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 from typing import Final, Protocol, cast
 
 from raft_io.core.types import NodeId
@@ -26,6 +27,9 @@ MAX_UNSENT: Final = 16 * 1024 * 1024
 
 GREETING_TIMEOUT: Final = 5.0
 """Seconds within which a connection must be made and both sides introduced."""
+
+SILENCE_TIMEOUT: Final = 10.0
+"""Seconds for which a peer's host may leave what was sent to it unacknowledged, where the system can tell."""
 
 FIRST_DELAY: Final = 0.05
 LONGEST_DELAY: Final = 1.0
@@ -143,6 +147,10 @@ class _Outbound(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # A host that lost its power says nothing: without this it may take minutes to notice.
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_TIMEOUT * 1000))
         self.transport.write(self._host.greeting.encode(frames.HELLO))
 
     def data_received(self, data: bytes) -> None:
