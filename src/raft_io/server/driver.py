@@ -27,10 +27,10 @@ from raft_io.server.sessions import Sessions
 
 __all__ = ["Driver", "Output"]
 
-MAX_TICKS: Final = 4096
+MAX_TICKS: int = 4096
 """Ticks fed in one turn; a process that was suspended for longer has missed all there was to miss."""
 
-MAX_HELD: Final = 4096
+MAX_HELD: int = 4096
 """Frames that wait for the disk; above it they are dropped: a disk that hangs must not fill the memory."""
 
 TICK: Final = Tick()

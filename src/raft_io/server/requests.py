@@ -15,19 +15,19 @@ from raft_io.server.sessions import Applied, Opened
 
 __all__ = ["Answer", "Outbound", "Request", "Requests", "Waiter"]
 
-GATHER_BYTES: Final = 256 * 1024
+GATHER_BYTES: int = 256 * 1024
 """Requests that arrived together share an entry up to about this size."""
 
-MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+MAX_WAITING_BYTES: int = 64 * 1024 * 1024
 """Bytes of requests that wait here; above it new ones are refused."""
 
 REQUEST_OVERHEAD: Final = 64
 """What a waiting request costs besides its bytes."""
 
-MAX_OPEN_KEYS: Final = 100_000
+MAX_OPEN_KEYS: int = 100_000
 """Keys remembered whose outcome this node does not know."""
 
-RESEND_LIMIT: Final = 4
+RESEND_LIMIT: int = 4
 """The wait before an entry is sent again doubles this many times at most."""
 
 

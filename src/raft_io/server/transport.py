@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 import socket
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from raft_io.core.types import NodeId
@@ -66,9 +67,10 @@ def _objection(host: Host, greeting: Greeting) -> str | None:
 class Inbound(asyncio.Protocol):
     """A connection that a peer made, over which it sends."""
 
-    def __init__(self, host: Host, everyone: set[Inbound]) -> None:
+    def __init__(self, host: Host, everyone: set[Inbound], greeted: Callable[[NodeId], None]) -> None:
         self._host = host
         self._everyone = everyone
+        self._greeted = greeted
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -109,6 +111,7 @@ class Inbound(asyncio.Protocol):
         if self._patience is not None:
             self._patience.cancel()
         self._transport.write(self._host.greeting.encode(frames.WELCOME))
+        self._greeted(self.peer)
         return True
 
     def _refuse(self, reason: str) -> None:
@@ -207,6 +210,7 @@ class Link:
         self._rng = rng
         self._transport: asyncio.Transport | None = None
         self._complained = ""
+        self._is_up = asyncio.Event()
         self.task = asyncio.get_running_loop().create_task(self._run())
 
     def send(self, batch: list[bytes]) -> None:
@@ -224,10 +228,15 @@ class Link:
         if kept:
             transport.write(kept[0] if len(kept) == 1 else b"".join(kept))
 
+    def peer_is_up(self) -> None:
+        """The peer has just been heard of: if there is no connection to it, try now."""
+        self._is_up.set()
+
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         delay = FIRST_DELAY
         while True:
+            self._is_up.clear()
             connection = await self._connect()
             if connection is not None:
                 began = loop.time()
@@ -240,8 +249,14 @@ class Link:
                 log.info("node %s: lost the connection to node %s: %s", self._own, self._peer, reason)
                 if loop.time() - began >= LONGEST_DELAY:
                     delay = FIRST_DELAY
-            await asyncio.sleep(delay * self._rng.uniform(0.5, 1.0))
-            delay = min(delay * 2, LONGEST_DELAY)
+            try:
+                async with asyncio.timeout(delay * self._rng.uniform(0.5, 1.0)):
+                    await self._is_up.wait()
+            except TimeoutError:
+                delay = min(delay * 2, LONGEST_DELAY)
+            else:
+                # A leader that waited longer than an election takes would be deposed by a peer that restarts.
+                delay = FIRST_DELAY
 
     @property
     def _own(self) -> NodeId:
@@ -294,13 +309,20 @@ class Links:
         """Listen and connect. Returns the address listened on. Raises `OSError`; `close` is still due."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Inbound(self._host, self._inbound), listen.host, listen.port, start_serving=False
+            lambda: Inbound(self._host, self._inbound, self._peer_is_up),
+            listen.host,
+            listen.port,
+            start_serving=False,
         )
         bound = self._listener.sockets[0].getsockname()
         await self._listener.start_serving()
         for peer, address in self._peers.items():
             self._links[peer] = Link(self._host, peer, address, self._rng)
         return Address(listen.host, bound[1])
+
+    def _peer_is_up(self, peer: NodeId) -> None:
+        if peer in self._links:
+            self._links[peer].peer_is_up()
 
     def send(self, peer: NodeId, batch: list[bytes]) -> None:
         """Send frames to `peer`, or drop them."""
