@@ -34,6 +34,9 @@ MAX_CLIENTS: Final = 10_000
 MAX_WAITING: Final = 1024 * 1024
 """Bytes that a client may send ahead of the answers; then it is not read from until they are there."""
 
+MAX_TOGETHER: Final = 64 * 1024
+"""Bytes of replies that are gathered for one write."""
+
 _FULL: Final = resp.error("ERR max number of clients reached")
 
 
@@ -62,6 +65,8 @@ class Client:
         self._transport: asyncio.Transport | None = None
         self._runs: list[Run] = []
         """What is to be done next, the next one last."""
+        self._local: list[list[bytes]] = []
+        """What is left of a run of local commands, likewise."""
         self._batches: list[tuple[bytes, int]] = []
         """What is left of a run that is too long for one request, likewise, with the number of commands."""
         self._waiting: list[list[bytes]] = []
@@ -99,7 +104,7 @@ class Client:
     def eof_received(self) -> bool:
         # A client may close its sending side and still wait for its answers.
         self._ended = True
-        return self._count > 0
+        return self._count > 0 or not self._idle()
 
     def pause_writing(self) -> None:
         self._choked = True
@@ -107,12 +112,15 @@ class Client:
 
     def resume_writing(self) -> None:
         self._choked = False
+        if not self._count:
+            self._advance()
         self._throttle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._waiting = []
         self._runs = []
+        self._local = []
         self._batches = []
         self._owner.forget(self)
 
@@ -135,12 +143,26 @@ class Client:
 
     # The commands.
 
+    def _idle(self) -> bool:
+        """Whether all that arrived was begun."""
+        return not (self._batches or self._local or self._runs or self._waiting)
+
     def _advance(self, replies: bytes = b"") -> None:
-        """Carry on until a request is under way or nothing is left, then write what there is to say."""
+        """Carry on until a request is under way, nothing is left, or the client does not take its answers;
+        write what there is to say."""
         out = [replies] if replies else []
-        while self._transport is not None and not self._count and not self.connection.closing:
-            if self._batches:
+        size = len(replies)
+        while not (self._transport is None or self._count or self._choked or self.connection.closing):
+            if size > MAX_TOGETHER:
+                self._transport.write(b"".join(out))
+                out = []
+                size = 0
+            elif self._batches:
                 self._submit_write(out)
+            elif self._local:
+                reply = execute(self.connection, self._local.pop(), self._owner.node)
+                out.append(reply)
+                size += len(reply)
             elif self._runs:
                 self._start(self._runs.pop(), out)
             elif self._waiting:
@@ -150,24 +172,27 @@ class Client:
                 self._waiting_bytes = 0
             else:
                 break
+        self._finish(out)
+
+    def _finish(self, out: list[bytes]) -> None:
+        """Write, and end the connection if that was all."""
         transport = self._transport
         if transport is None:
             return
-        if self._parser.error is not None and not self._count and not self.connection.closing:
+        done = not self._count and self._idle()
+        if self._parser.error is not None and done and not self.connection.closing:
             out.append(resp.error(f"ERR {self._parser.error}"))
             self.connection.closing = True
         if out:
             transport.write(b"".join(out) if len(out) > 1 else out[0])
-        if (self.connection.closing or self._ended) and not self._count:
+        if self.connection.closing or (self._ended and done):
             transport.close()
 
     def _start(self, run: Run, out: list[bytes]) -> None:
         protocol = self.connection.protocol
         if run.kind is LOCAL:
-            for args in run.commands:
-                out.append(execute(self.connection, args, self._owner.node))
-                if self.connection.closing:
-                    return
+            self._local = run.commands
+            self._local.reverse()
         elif run.kind is READ:
             commands = run.commands
             self._reading = True
