@@ -50,7 +50,7 @@ def message(
 
 def test_a_message_of_an_earlier_term_is_refused_with_the_current_term() -> None:
     node = follower([1, 3], term=5)
-    assert reply_of(node, message(4, (1, 1), [4])) == AppendEntriesReply(5, False, 1, 0, 3, 0)
+    assert reply_of(node, message(4, (1, 1), [4])) == AppendEntriesReply(5, False, 1, 0)
     assert terms_in(node.log) == [1, 3]
     assert (node.term, node.leader) == (5, None)
 
@@ -214,9 +214,9 @@ def test_entries_of_term_0_are_dropped() -> None:
     assert node.log.last_index() == 0
 
 
-def test_a_prev_term_over_the_messages_is_dropped() -> None:
+def test_a_prev_term_over_the_messages_is_refused_like_any_other_that_differs() -> None:
     node = follower([1, 1])
-    assert receive(node, AppendEntries(2, 2, 2, 3, (), 0)) == []
+    assert reply_of(node, AppendEntries(2, 2, 2, 3, (), 0)) == AppendEntriesReply(2, False, 1, 0, 1, 1)
 
 
 @pytest.mark.parametrize("terms", [[2], [2, 2, 2, 2], [1, 2], [1, 1, 1, 2]])

@@ -234,8 +234,6 @@ def test_a_follower_takes_no_entry_at_the_largest_index() -> None:
         RequestVoteReply(TOP, False, 2),
         AppendEntries(TOP, 2, 0, 0, (), 0),
         AppendEntriesReply(TOP, False, 2, 0),
-        RequestVote(0, 2, 9, 9),
-        AppendEntries(0, 2, 0, 0, (), 0),
         RequestVote(9, 1, 9, 9),
         RequestVoteReply(9, True, 1),
         AppendEntries(9, 1, 0, 0, (), 0),
@@ -248,6 +246,19 @@ def test_what_no_correct_peer_sends_is_dropped(message: Message) -> None:
     before = node.status
     assert receive(node, message) == []
     assert node.status == before
+
+
+def test_before_the_first_election_there_is_no_candidate_and_no_leader() -> None:
+    node = RaftNode(RaftConfig(1, [2, 3]))
+    assert receive(node, RequestVote(0, 2, 9, 9)) == []
+    assert receive(node, AppendEntries(0, 2, 0, 0, (), 0)) == []
+    assert node.leader is None
+
+
+def test_a_request_of_term_0_is_stale_once_there_was_an_election() -> None:
+    node = leader()
+    assert receive(node, RequestVote(0, 2, 9, 9)) == [Send(2, RequestVoteReply(1, False, 1))]
+    assert receive(node, AppendEntries(0, 2, 0, 0, (), 0)) == [Send(2, AppendEntriesReply(1, False, 1, 0))]
 
 
 @pytest.mark.parametrize("role", list(Role))

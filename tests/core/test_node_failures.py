@@ -102,7 +102,7 @@ def test_a_bug_stays_an_assertion_and_kills_the_node() -> None:
     node = RaftNode(RaftConfig(1, [2, 3]), Lying([1], HardState(1)))
     with pytest.raises(AssertionError):
         node.step(Receive(AppendEntries(1, 2, 1, 1, (), 0)))
-    with pytest.raises(StorageError, match="while run the node: the log holds everything"):
+    with pytest.raises(StorageError, match="while use the log: the log holds everything"):
         node.step(Tick())
 
 

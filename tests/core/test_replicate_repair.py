@@ -21,7 +21,17 @@ from tests.support import (
     terms_in,
 )
 
-from raft_io import AppendEntries, AppendEntriesReply, Message, Propose, RaftConfig, RaftNode, Receive, Tick
+from raft_io import (
+    AppendEntries,
+    AppendEntriesReply,
+    Message,
+    Propose,
+    RaftConfig,
+    RaftNode,
+    Receive,
+    Send,
+    Tick,
+)
 
 pytestmark = pytest.mark.core
 
@@ -221,3 +231,18 @@ def test_a_senseless_hint_does_no_harm(index: int, term: int) -> None:
     assert node.is_leader
     ack(node, 2, 6)
     assert node.commit_index == 6
+
+
+def test_logs_that_no_cluster_could_have_still_come_together() -> None:
+    """The leader has the conflicting term behind where it probes: the follower's own index is what helps."""
+    first = RaftNode(RaftConfig(1, [2]), log_of([1, 1, 1, 3, 3]))
+    follower = RaftNode(RaftConfig(2, [1]).with_election_timeout(1000, 1000), log_of([1, 3, 3]))
+    for _ in range(100):
+        waiting = first.step(Tick())
+        while waiting:
+            action = waiting.pop(0)
+            if isinstance(action, Send):
+                receiver = {1: first, 2: follower}[action.to]
+                waiting += receiver.step(Receive(action.message))
+    assert first.is_leader
+    assert terms_in(follower.log) == terms_in(first.log)

@@ -89,8 +89,9 @@ def test_the_limits_are_as_documented() -> None:
     says(
         "sessions.md",
         f"| sessions | {sessions.MAX_SESSIONS} |",
-        f"| results kept in sessions | {sessions.MAX_RESULT_BYTES // MIB} MiB |",
-        f"| keys | {sessions.MAX_KEYS:,}, and {sessions.MAX_KEYED_BYTES // MIB} MiB of keys and results |",
+        f"| results kept | {sessions.MAX_RESULT_BYTES // MIB} MiB",
+        f"each counted with {sessions.RESULT_OVERHEAD} bytes more",
+        f"| keys | {sessions.MAX_KEYS:,} |",
         f"does not know | {requests.MAX_OPEN_KEYS:,} a node |",
         f"| requests that wait at a node | {requests.MAX_WAITING_BYTES // MIB} MiB |",
         f"up to {1 << requests.RESEND_LIMIT} times as long",

@@ -152,16 +152,15 @@ def test_an_evicted_key_is_expired_for_who_tried_it_before_and_new_for_who_did_n
     assert machine.history == [b"a", b"a", b"a"]
 
 
-def test_keys_are_evicted_by_bytes_as_well_results_and_refusals_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(sessions, "MAX_KEYED_BYTES", 12)
-    held, _ = opened()
+def test_a_key_whose_result_was_forgotten_is_not_applied_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_RESULT_BYTES", 3 * (sessions.RESULT_OVERHEAD + 1))
+    held, machine = opened()
     held.apply(2, encode_requests(1, 1, 1, keyed(b"0123456789", 1)))
     assert results(held.apply(3, encode_requests(1, 2, 1, keyed(b"0123456789", 1)))) == [b"1"]
     held.apply(4, encode_requests(1, 3, 1, keyed(b"k", 1, b"refuse")))
     [again] = results(held.apply(5, encode_requests(1, 4, 1, keyed(b"0123456789", 1))))
     assert isinstance(again, SessionExpiredError)
+    assert len(machine.history) == 2
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)), max_size=60))
@@ -178,7 +177,7 @@ def test_two_replicas_agree_whatever_is_sent(entries: list[tuple[int, int, int]]
 def test_results_that_take_too_many_bytes_are_forgotten_but_not_applied_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sessions, "MAX_RESULT_BYTES", 1)
+    monkeypatch.setattr(sessions, "MAX_RESULT_BYTES", sessions.RESULT_OVERHEAD + 1)
     held, machine = opened()
     assert held.apply(2, encode_open(bytes(16))) == Opened(2, bytes(16))
     old = encode_requests(1, 1, 1, [Command(b"a" * 15)])

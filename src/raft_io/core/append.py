@@ -18,7 +18,7 @@ def handle_append_entries(st: State, message: AppendEntries) -> None:
     """Take the entries in if they continue a log that agrees with the leader's; otherwise say where to
     look (figure 2, AppendEntries, 1 to 5)."""
     if message.term < st.term:
-        _reply(st, message, AppendEntriesReply(st.term, False, st.id, 0, st.last_index + 1, 0))
+        _reply(st, message, AppendEntriesReply(st.term, False, st.id, 0))
         return
     if st.role is LEADER or not _well_formed(message):
         return  # a second leader in one term, or nonsense: no correct peer sends it
@@ -51,7 +51,7 @@ def _well_formed(message: AppendEntries) -> bool:
     if message.prev_log_index >= MAX - len(message.entries):
         return False
     index = message.prev_log_index
-    term = max(message.prev_log_term, 1)
+    term = max(1, min(message.prev_log_term, message.term))
     for entry in message.entries:
         index += 1
         if entry.index != index or entry.term < term:

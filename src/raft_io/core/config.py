@@ -75,7 +75,7 @@ class RaftConfig(Value):
         self,
         id: NodeId,  # noqa: A002 - the name of the field
         peers: Iterable[NodeId] = (),
-        election_timeout: tuple[int, int] = (10, 20),
+        election_timeout: Iterable[int] = (10, 20),
         heartbeat_interval: int = 3,
         max_batch: int = 64,
         max_batch_bytes: int = _MIB,
@@ -90,9 +90,10 @@ class RaftConfig(Value):
             unique[int(checked(peer, "an id in peers"))] = None
         unique.pop(int(self._id), None)
         self._peers: tuple[int, ...] = tuple(unique)
-        if not isinstance(election_timeout, tuple) or len(election_timeout) != 2:
-            raise TypeError(f"election_timeout must be a tuple (min, max), not {election_timeout!r}")
-        low, high = election_timeout
+        bounds = tuple(election_timeout)
+        if len(bounds) != 2:
+            raise TypeError(f"election_timeout must be a pair (min, max), not {bounds!r}")
+        low, high = bounds
         shortest = _at_least(low, 1, "the minimum of election_timeout")
         longest = _at_least(high, 1, "the maximum of election_timeout")
         self._election_timeout: tuple[int, int] = (int(shortest), int(max(shortest, longest)))

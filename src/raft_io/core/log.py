@@ -149,8 +149,9 @@ class MemoryLog(RaftLog):
         return self._entries[max(first, 1) - 1 : max(last, 0)]
 
     def append(self, entries: Sequence[LogEntry]) -> None:
-        check_contiguous(entries, len(self._entries))
-        self._entries.extend(entries)
+        batch = entries if isinstance(entries, tuple) else tuple(entries)
+        check_contiguous(batch, len(self._entries))
+        self._entries.extend(batch)
 
     def truncate(self, first: Index) -> None:
         check_truncation(first)

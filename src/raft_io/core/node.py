@@ -14,7 +14,7 @@ from raft_io.core.log import REQUIRED, MemoryLog, RaftLog
 from raft_io.core.messages import AppendEntries, AppendEntriesReply, Message, RequestVote
 from raft_io.core.state import LEADER, State
 from raft_io.core.status import FollowerStatus, Status
-from raft_io.core.types import MAX, NOBODY, Index, Membership, NodeId, Role, Term, checked
+from raft_io.core.types import MAX, NOBODY, HardState, Index, Membership, NodeId, Role, Term, checked
 from raft_io.errors import NotLeaderError, OverloadedError, StorageError
 
 __all__ = ["RaftNode"]
@@ -72,9 +72,11 @@ class RaftNode:
         term = backend.hard_state().term
         if last >= MAX or max(term, backend.last_term()) >= MAX:
             raise StorageError("adopt log", "the last index or the term is at its maximum")
+        if backend.last_term() > term:
+            # Whom it voted for in that term is lost, so that nobody gets the vote. Needs no sync: a crash
+            # would find the same again.
+            backend.set_hard_state(HardState(backend.last_term(), config.id))
         self._state: State = State(config, backend, start, bool(deferred_sync))
-        if self._state.last_term > term:
-            roles.catch_up_with_log(self._state)
 
     @classmethod
     def with_log(cls, config: RaftConfig, log: RaftLog) -> RaftNode:
@@ -234,8 +236,8 @@ def _propose(st: State, command: bytes) -> i64:
 
 def _receive(st: State, message: Message) -> None:
     """The term gate (paper, section 5.1), then the handler. What no correct peer sends is dropped: a term
-    at its maximum or below 1, anything in this node's own name."""
-    if message.term >= MAX or message.term < 1:
+    at its maximum, one before the first election, anything in this node's own name."""
+    if message.term >= MAX or message.term == st.term == 0:
         return
     if isinstance(message, AppendEntries):
         if message.leader == st.id:

@@ -107,7 +107,7 @@ def handle_append_entries_reply(st: State, message: AppendEntriesReply) -> None:
 
 def _update(st: State, follower: Progress, message: AppendEntriesReply) -> None:
     if not message.success:
-        if follower.refused(_next_after(st, message)):
+        if follower.refused(_next_after(st, follower, message)):
             st.work = True
     elif message.match_index <= st.last_index:
         if follower.acknowledged(message.match_index) and follower.match > st.commit_index:
@@ -115,11 +115,11 @@ def _update(st: State, follower: Progress, message: AppendEntriesReply) -> None:
         st.work = True
 
 
-def _next_after(st: State, message: AppendEntriesReply) -> i64:
+def _next_after(st: State, follower: Progress, message: AppendEntriesReply) -> i64:
     """Where to probe next, given a refusal's hint: behind the last entry of the conflicting term if this
     log has that term, else at the follower's first entry of it (section 5.3, end)."""
     hint = min(message.conflict_index, st.last_index + 1)
     if message.conflict_term == 0:
         return hint
     last = last_of_term(st, message.conflict_term)
-    return last + 1 if last > 0 else hint
+    return last + 1 if 0 < last < follower.next - 1 else hint

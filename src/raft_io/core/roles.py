@@ -21,7 +21,6 @@ __all__ = [
     "become_candidate",
     "become_follower",
     "become_leader",
-    "catch_up_with_log",
     "grant_vote",
     "reset_election_timer",
 ]
@@ -59,16 +58,6 @@ def grant_vote(st: State, candidate: i64) -> None:
     """Vote for `candidate` in this term, for good (section 5.2: first come, first served)."""
     assert st.voted_for == NOBODY
     st.voted_for = candidate
-    durability.save_hard_state(st)
-
-
-def catch_up_with_log(st: State) -> None:
-    """Enter the term of the last entry, which the hard state does not know.
-
-    That term had a leader already. Whom this node voted for in it is lost, so nobody gets the vote now.
-    """
-    st.term = st.last_term
-    st.voted_for = st.id
     durability.save_hard_state(st)
 
 

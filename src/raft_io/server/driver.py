@@ -33,6 +33,9 @@ MAX_TICKS: int = 4096
 MAX_HELD: int = 4096
 """Frames that wait for the disk; above it they are dropped: a disk that hangs must not fill the memory."""
 
+MAX_FORWARD: Final = frames.MAX_FRAME - 64 * 1024
+"""The longest entry accepted from a peer, in bytes."""
+
 TICK: Final = Tick()
 
 
@@ -98,6 +101,9 @@ class Driver:
         elif kind == frames.FORWARD:
             if not envelope.is_envelope(body):
                 raise WireError("a forwarded entry that is none")
+            if len(body) > MAX_FORWARD:
+                # In the log it would make a message that no peer accepts.
+                raise WireError(f"a forwarded entry of {len(body)} bytes; at most {MAX_FORWARD} are accepted")
             self._forwarded.append((peer, body))
         elif kind == frames.REFUSED:
             session, sequence = frames.decode_refused(body)

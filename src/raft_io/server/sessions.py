@@ -7,6 +7,7 @@ nodes. Everything here is replicated state: it changes only by entries, in their
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +21,14 @@ MAX_SESSIONS = 1024
 """Sessions kept; the one that was used longest ago is evicted first. Each start of a node opens one."""
 
 MAX_KEYS = 100_000
-MAX_KEYED_BYTES = 64 * 1024 * 1024
-"""Callers' keys kept, and bytes of keys and results; the oldest is evicted first."""
+"""Callers' keys kept; the oldest is evicted first."""
 
 MAX_RESULT_BYTES = 64 * 1024 * 1024
-"""Bytes of results kept in sessions. Above it those of the session that was used longest ago are forgotten:
-the entries are still not applied a second time."""
+"""Bytes of results kept, of sessions and of keys. Above it the oldest results are forgotten, but not that
+they were: nothing is applied a second time."""
+
+RESULT_OVERHEAD = 64
+"""What keeping a result costs besides its bytes."""
 
 Result = bytes | CommandError | SessionExpiredError
 """What became of a request: what `apply` returned, or what it raised, or that nobody knows any more."""
@@ -63,11 +66,13 @@ class Sessions:
     def __init__(self, machine: StateMachine) -> None:
         self._machine = machine
         self._sessions: dict[int, Session] = {}
-        self._keys: dict[bytes, tuple[int, Result]] = {}
-        self._keyed_bytes = 0
-        self._result_bytes = 0
+        # Ordered: a plain dict is slow to find its first item when many before it were removed.
+        self._keys: OrderedDict[bytes, tuple[int, Result]] = OrderedDict()
         self._horizon = 0
-        """The index of the last keyed request whose result was evicted."""
+        """The index of the last keyed request whose key was evicted."""
+        self._kept: OrderedDict[tuple[int, int] | bytes, int] = OrderedDict()
+        """What each kept result costs, by session and sequence or by key, the oldest first."""
+        self._kept_bytes = 0
 
     def apply(self, index: int, data: bytes) -> Opened | Applied | None:
         """Apply the entry at `index`. `None` for one that no server made: it changes nothing, anywhere.
@@ -88,31 +93,23 @@ class Sessions:
         if entry.floor > session.floor:
             session.floor = entry.floor
             for sequence in [sequence for sequence in session.results if sequence < entry.floor]:
-                self._result_bytes -= _total(session.results.pop(sequence))
+                del session.results[sequence]
+                self._release((entry.session, sequence))
         if entry.sequence < session.floor:
             return None
         results = session.results.get(entry.sequence)
         if results is None:
             results = [self._request(index, command) for command in entry.commands]
             session.results[entry.sequence] = results
-            self._result_bytes += _total(results)
-            self._forget_results()
+            self._keep((entry.session, entry.sequence), results)
         return Applied(entry.session, entry.sequence, results)
 
     def _open(self, index: int) -> None:
         self._sessions[index] = Session()
         if len(self._sessions) > MAX_SESSIONS:
-            evicted = self._sessions.pop(next(iter(self._sessions)))
-            self._result_bytes -= sum([_total(results) for results in evicted.results.values()])
-
-    def _forget_results(self) -> None:
-        for session in self._sessions.values():
-            for sequence, results in session.results.items():
-                if self._result_bytes <= MAX_RESULT_BYTES:
-                    return
-                forgotten: Result = SessionExpiredError()
-                self._result_bytes -= _total(results)
-                session.results[sequence] = [forgotten] * len(results)
+            oldest = next(iter(self._sessions))
+            for sequence in self._sessions.pop(oldest).results:
+                self._release((oldest, sequence))
 
     def _request(self, index: int, command: envelope.Command) -> Result:
         if command.data is None:
@@ -145,22 +142,32 @@ class Sessions:
 
     def _remember(self, index: int, key: bytes, result: Result) -> None:
         self._keys[key] = (index, result)
-        self._keyed_bytes += _size(key, result)
-        while len(self._keys) > MAX_KEYS or self._keyed_bytes > MAX_KEYED_BYTES:
-            oldest = next(iter(self._keys))
-            self._horizon, evicted = self._keys.pop(oldest)
-            self._keyed_bytes -= _size(oldest, evicted)
+        if len(self._keys) > MAX_KEYS:
+            oldest, (self._horizon, _) = self._keys.popitem(last=False)
+            self._release(oldest)
+        self._keep(key, [result])
+
+    def _keep(self, place: tuple[int, int] | bytes, results: list[Result]) -> None:
+        """Count what keeping `results` costs; forget the oldest ones where that is too much."""
+        cost = sum([_size(result) for result in results])
+        self._kept[place] = cost
+        self._kept_bytes += cost
+        while self._kept_bytes > MAX_RESULT_BYTES:
+            oldest = next(iter(self._kept))
+            self._release(oldest)
+            self._forget(oldest)
+
+    def _release(self, place: tuple[int, int] | bytes) -> None:
+        self._kept_bytes -= self._kept.pop(place, 0)
+
+    def _forget(self, place: tuple[int, int] | bytes) -> None:
+        forgotten: Result = SessionExpiredError()
+        if isinstance(place, bytes):
+            self._keys[place] = (self._keys[place][0], forgotten)
+        else:
+            results = self._sessions[place[0]].results
+            results[place[1]] = [forgotten] * len(results[place[1]])
 
 
-def _size(key: bytes, result: Result) -> int:
-    return len(key) + _total([result])
-
-
-def _total(results: list[Result]) -> int:
-    size = 0
-    for result in results:
-        if isinstance(result, bytes):
-            size += len(result)
-        elif isinstance(result, CommandError):
-            size += len(str(result))
-    return size
+def _size(result: Result) -> int:
+    return RESULT_OVERHEAD + len(result if isinstance(result, bytes) else str(result))
