@@ -29,6 +29,9 @@ log = logging.getLogger("raft_io.kv")
 TIMEOUT: Final = 5.0
 """Seconds that a client waits for an answer."""
 
+GRACE: Final = 1.0
+"""Seconds that a client has to take its last answers when the server stops."""
+
 MAX_CLIENTS: Final = 10_000
 
 MAX_WAITING: Final = 1024 * 1024
@@ -37,6 +40,7 @@ MAX_WAITING: Final = 1024 * 1024
 MAX_TOGETHER: Final = 64 * 1024
 """Bytes of replies that are gathered for one write."""
 
+_STOPPING: Final = resp.error("ERR the server stops")
 _FULL: Final = resp.error("ERR max number of clients reached")
 
 
@@ -84,8 +88,9 @@ class Client:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not an assertion: uvloop's transports are none of asyncio's classes.
         self._transport = cast(asyncio.Transport, transport)
-        if not self._owner.admit(self):
-            self._transport.write(_FULL)
+        refusal = self._owner.admit(self)
+        if refusal is not None:
+            self._transport.write(refusal)
             self._transport.close()
             return
         address = _shown(transport.get_extra_info("peername"))
@@ -137,9 +142,15 @@ class Client:
                 self._transport.resume_reading()
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection once what was said is sent, and say no more."""
+        self.connection.closing = True
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
 
     # The commands.
 
@@ -265,6 +276,8 @@ class RespServer:
         self._max_clients = max_clients
         self._clients: dict[Client, None] = {}
         self._listener: asyncio.Server | None = None
+        self._gone: asyncio.Future[None] | None = None
+        """Once the server stops: done when no client is left."""
         self._ids = 0
         self.max_command = server.max_command_bytes
         self.node = Node(self._info, self._connections)
@@ -282,26 +295,38 @@ class RespServer:
         return address
 
     async def stop(self) -> None:
-        """Close the listener and every connection."""
+        """Close the listener and every connection; one that does not take its answers after a second."""
+        if self._gone is None:
+            self._gone = asyncio.get_running_loop().create_future()
         if self._listener is not None:
             self._listener.close()
         for client in list(self._clients):
             client.close()
+        if self._clients:
+            await asyncio.wait((self._gone,), timeout=GRACE)
+        if self._clients:
+            for client in list(self._clients):
+                client.abort()
+            await asyncio.wait((self._gone,), timeout=GRACE)
         if self._listener is not None:
             await self._listener.wait_closed()
 
     # What clients use.
 
-    def admit(self, client: Client) -> bool:
-        """Count a connection; `False` when there are too many."""
+    def admit(self, client: Client) -> bytes | None:
+        """Count a connection; or say why not."""
+        if self._gone is not None:
+            return _STOPPING
         if len(self._clients) >= self._max_clients:
-            return False
+            return _FULL
         self._clients[client] = None
-        return True
+        return None
 
     def forget(self, client: Client) -> None:
         """The connection is gone."""
         self._clients.pop(client, None)
+        if self._gone is not None and not self._clients and not self._gone.done():
+            self._gone.set_result(None)
 
     def next_id(self) -> int:
         """A number for a connection that no other one had."""
