@@ -17,14 +17,15 @@ SOURCE = Path(__file__).parent.parent / "src" / "raft_io"
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "_plain": set(),
+    "_version": set(),
     "core": {"errors"},
     "wire": {"core", "errors", "_plain"},
     "storage": {"core", "wire", "errors", "_plain"},
     "server": {"storage", "core", "wire", "errors", "_plain", ""},
     "testing": {"server", "storage", "core", "wire", "errors", "_plain", ""},
     "kv": {"server", "storage", "core", "wire", "errors", "_plain", ""},
-    "cli": {"kv", "server", "storage", "core", "wire", "errors", "_plain", "testing", ""},
-    "": {"storage", "core", "wire", "errors"},
+    "cli": {"kv", "server", "storage", "core", "wire", "errors", "_plain", "_version", "testing", ""},
+    "": {"storage", "core", "wire", "errors", "_version"},
 }
 """What each part may import besides itself. `""` is the package with its public names, above the storage."""
 

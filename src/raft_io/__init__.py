@@ -6,6 +6,7 @@ The core is `RaftNode`: feed it events, carry out the actions it returns. `raft_
 from __future__ import annotations
 
 from raft_io import wire
+from raft_io._version import __version__ as __version__
 from raft_io.core.actions import Action, Apply, Send, Sync
 from raft_io.core.config import RaftConfig
 from raft_io.core.events import Event, Propose, Receive, Synced, SyncFailed, Tick
@@ -76,4 +77,3 @@ __all__ = [
 
 COMPILED: bool = not str(wire.__file__).endswith(".py")
 """Whether the core and the codec run compiled."""
-

@@ -133,7 +133,7 @@ def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(CommandFailedError, match=f"^port {port} on 127.0.0.1: Address already in use$"):
+        with pytest.raises(CommandFailedError, match=f"^port {port} on 127.0.0.1: Address already in use; "):
             prepare(tmp_path, plan(tmp_path, 1, port - 1))
     assert not list(tmp_path.iterdir())
 

@@ -190,10 +190,14 @@ class Dev:
         """Of all nodes that have a file."""
         return [int(path.read_text()) for path in sorted(self.folder.glob("node-*/pid"))]
 
-    def stop(self) -> int:
-        """SIGTERM; returns the exit status."""
+    def terminate(self) -> int:
+        """SIGTERM to dev; returns the exit status."""
         self.process.terminate()
-        status = self.process.wait(PATIENCE)
+        return self.process.wait(PATIENCE)
+
+    def stop(self) -> int:
+        """SIGTERM to all of it; returns dev's exit status."""
+        status = self.terminate()
         for process in self._by_hand:
             if process.poll() is None:
                 process.terminate()

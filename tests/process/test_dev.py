@@ -75,7 +75,8 @@ def test_a_killed_node_is_reported_and_can_be_started_by_hand(tmp_path: Path) ->
         assert is_running(dev.pid(2))
         dev.wait_up(2)
         assert dev.client(2).get("a") == b"1"
-        assert dev.stop() == 0
+        assert dev.terminate() == 0
+        wait_for("dev has stopped that one as well", lambda: dev.status(2) is None)
 
 
 def test_another_number_of_nodes_than_the_data_was_made_with_is_refused(tmp_path: Path) -> None:

@@ -155,7 +155,9 @@ def _check_free(address: Address) -> None:
             probe.bind((address.host, address.port))
             probe.listen()
         except OSError as error:
-            raise CommandFailedError(f"port {address.port} on {address.host}: {error.strerror}") from error
+            raise CommandFailedError(
+                f"port {address.port} on {address.host}: {error.strerror}; choose others with --base-port"
+            ) from error
 
 
 @dataclass
@@ -247,7 +249,10 @@ class Cluster:
                 raise CommandFailedError(f"node {node.member.id}: {node.ending()}")
 
     async def stop(self) -> list[str]:
-        """Stop every process. Returns what did not go as it should, a line each."""
+        """Stop every node, also one that was started again by hand. Returns what did not go as it should, a
+        line each."""
+        await self.observe()
+        by_hand = [node for node in self.nodes if node.exit is not None and node.status is not None]
         for process in self._processes.values():
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -255,6 +260,7 @@ class Cluster:
         complaints = await asyncio.gather(
             *[_wait(node, process) for node, process in self._processes.items()]
         )
+        complaints += await asyncio.gather(*[_stop_by_hand(node.member) for node in by_hand])
         return [complaint for complaint in complaints if complaint]
 
 
@@ -274,6 +280,21 @@ async def _start(member: Member, log: IO[bytes]) -> asyncio.subprocess.Process:
         stderr=log,
         start_new_session=True,
     )
+
+
+async def _stop_by_hand(member: Member) -> str:
+    """Stop a node that answers though its own process is gone: somebody started it again."""
+    try:
+        pid = int((member.folder / "pid").read_text())
+        os.kill(pid, signal.SIGTERM)
+        async with asyncio.timeout(STOP_TIMEOUT):
+            while await get_status(member.http) is not None:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.05)
+    except ProcessLookupError:
+        return ""
+    except (OSError, ValueError, TimeoutError) as error:
+        return f"node {member.id}: started by hand, and not stopped: {str(error) or 'it still answers'}"
+    return ""
 
 
 async def _wait(node: int, process: asyncio.subprocess.Process) -> str:

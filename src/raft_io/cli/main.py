@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from raft_io._version import __version__
 from raft_io.cli import bench, dev, serve
 from raft_io.cli.errors import FAILED, MISUSED, CommandFailedError
 
@@ -32,6 +33,7 @@ def parser() -> Parser:
     top = Parser(
         prog="raft-io", description="A replicated, durable store, and its tools.", allow_abbrev=False
     )
+    top.add_argument("--version", action="version", version=f"raft-io {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for name, module in COMMANDS.items():
         about = (module.__doc__ or "").strip()
