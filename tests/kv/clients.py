@@ -192,12 +192,12 @@ def bulk(data: bytes) -> bytes:
 
 
 class Deaf:
-    """A connection with small buffers, whose owner sends and does not read until told."""
+    """A connection with a small buffer for what it receives, whose owner sends and does not read until told."""
 
     def __init__(self) -> None:
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 512 * 1024)
         self.socket.setblocking(False)
         self.loop = asyncio.get_running_loop()
 
@@ -209,10 +209,12 @@ class Deaf:
         sent = 0
         quiet = time.monotonic()
         while sent < len(data) and time.monotonic() < quiet + 0.3:
-            with contextlib.suppress(BlockingIOError):
-                sent += self.socket.send(data[sent : sent + 65536])
+            try:
+                sent += self.socket.send(data[sent : sent + 262144])
                 quiet = time.monotonic()
-            await asyncio.sleep(0.001)
+            except BlockingIOError:
+                await asyncio.sleep(0.002)
+            await asyncio.sleep(0)
         return sent
 
     async def check(self, expected: bytes, times: int) -> None:
