@@ -192,7 +192,7 @@ def bulk(data: bytes) -> bytes:
 
 
 class Deaf:
-    """A connection with a small buffer for what it receives, whose owner sends and does not read until told."""
+    """A connection that keeps little of what it receives; its owner sends, and does not read until told."""
 
     def __init__(self) -> None:
         self.socket = socket.socket()
