@@ -1,6 +1,13 @@
-"""A replicated counter. Three nodes in one process, or those named: counter.py [PORT [NODE ...]]"""
+"""A replicated counter: each node adds 1 a second, until Ctrl-C.
+
+    python examples/counter.py [PORT [NODE ...]]
+
+The peers of node 1, 2 and 3 connect to PORT + 1, + 2 and + 3; PORT is 9000 unless told otherwise. The nodes named
+run in this process; without any all three do. The data is in counter-data/.
+"""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import BinaryIO
@@ -24,7 +31,7 @@ class Counter(StateMachine):
 
 
 async def run(me: int, peers: dict[int, str]) -> None:
-    async with RaftServer(me, Counter(), listen=peers[me], peers=peers, data_dir=f"data/counter-{me}") as it:
+    async with RaftServer(me, Counter(), listen=peers[me], peers=peers, data_dir=f"counter-data/{me}") as it:
         while True:
             print(f"node {me} adds 1:", int(await it.propose(b"1", timeout=3600)), flush=True)
             await asyncio.sleep(1)
@@ -36,4 +43,5 @@ async def main(port: int = 9000, *nodes: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*map(int, sys.argv[1:])))
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main(*map(int, sys.argv[1:])))

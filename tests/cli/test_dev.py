@@ -55,10 +55,12 @@ def test_where_everything_is() -> None:
 
 def test_each_node_gets_its_settings(tmp_path: Path) -> None:
     members = made(tmp_path)
+    first = read_file(members[0].config)
+    assert first["cluster_id"].startswith("dev-")
     for member in members:
         assert read_file(member.config) == {
             "id": member.id,
-            "cluster_id": "dev",
+            "cluster_id": first["cluster_id"],
             "data_dir": str(member.folder),
             "listen": f"127.0.0.1:{BASE + 100 + member.id}",
             "resp": f"127.0.0.1:{BASE + member.id}",

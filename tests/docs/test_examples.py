@@ -93,15 +93,15 @@ def counting(port: int, *nodes: int, cwd: Path) -> Iterator[Iterator[int]]:
     """Run the counter, with the totals that it prints."""
     command = [sys.executable, str(EXAMPLES / "counter.py"), str(port), *map(str, nodes)]
     process = subprocess.Popen(
-        command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None
+    assert process.stdout is not None and process.stderr is not None
     try:
         yield (int(line.rpartition(": ")[2]) for line in process.stdout)
     finally:
         process.send_signal(signal.SIGINT)
-        process.stdout.close()
-        process.wait(30)
+        _, complaints = process.communicate(timeout=30)
+        assert process.returncode == 0 and complaints == ""
 
 
 @pytest.mark.process
@@ -120,7 +120,7 @@ def test_counter_counts_with_one_process_a_node(tmp_path: Path) -> None:
     with counting(port, 1, cwd=tmp_path) as one, counting(port, 2, cwd=tmp_path) as two:
         totals = [next(one), next(two), next(one), next(two)]
         assert len(set(totals)) == 4 and min(totals) == 1
-    assert not (tmp_path / "data" / "counter-3").exists()
+    assert sorted(path.name for path in (tmp_path / "counter-data").iterdir()) == ["1", "2"]
 
 
 def test_the_counter_is_short() -> None:

@@ -16,7 +16,7 @@ from raft_io.cli.main import parser
 
 LANGUAGES = {"python", "sh", "toml", "text", "json", "mermaid"}
 
-ON_PATH = {"cd", "curl", "git", "kill", "pip", "redis-cli"}
+ON_PATH = {"cd", "curl", "git", "kill", "pip", "redis-cli", "rm", "sed"}
 """Commands of the shell that a page may name without further ado."""
 
 pages = pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -90,7 +90,8 @@ def test_commands_exist(page: Path) -> None:
 
 
 def commands_in(line: str) -> list[list[str]]:
-    """The commands in a line of shell."""
+    """The commands in a line of shell, also one whose output is kept in a variable."""
+    line = re.sub(r"^\w+=\$\((.*)\)$", r"\1", line)
     lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
     lexer.commenters = "#"
     lexer.whitespace_split = True

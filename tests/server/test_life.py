@@ -195,3 +195,21 @@ def test_nothing_is_left_after_many_starts_and_stops(tmp_path: Path) -> None:
     gc.collect()
     assert [each for each in gc.get_objects() if isinstance(each, RaftServer)] == []
     assert server.RaftServer is RaftServer
+
+
+def test_a_node_whose_log_is_gone_does_not_start(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with lone(tmp_path) as node:
+            await node.propose(b"a")
+        log = tmp_path / "lone" / "log"
+        kept = {path: path.read_bytes() for path in log.iterdir()}
+        for path in kept:
+            path.unlink()
+        with pytest.raises(IdentityError, match="but no log: without it the node may vote twice"):
+            await lone(tmp_path).start()
+        for path, data in kept.items():
+            path.write_bytes(data)
+        async with lone(tmp_path) as node:
+            assert await node.propose(b"b") == b"2"
+
+    run(test)

@@ -368,3 +368,33 @@ def test_connections_are_reported_one_line_each_way(tmp_path: Path, caplog: pyte
 def test_free_ports_are_free() -> None:
     [port] = free_ports(1)
     socket.create_server(("127.0.0.1", port)).close()
+
+
+class Lost(asyncio.Transport):
+    """A connection that was lost a moment ago: as uvloop has it, writing raises."""
+
+    def __init__(self, closing: bool) -> None:
+        super().__init__()
+        self._closing = closing
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write(self, data: object) -> None:
+        raise RuntimeError("unable to perform operation on a closed transport; the handler is closed")
+
+
+@pytest.mark.parametrize("closing", [True, False])
+def test_sending_over_a_connection_that_was_lost_a_moment_ago_loses_only_that(closing: bool) -> None:
+    async def test() -> None:
+        link = Link(Host(), 2, Address("127.0.0.1", free_ports(1)[0]), random.Random(1))
+        link._transport = Lost(closing)
+        link.send([b"frame"])
+        link._transport = None
+        link.close()
+        await asyncio.gather(link.task, return_exceptions=True)
+
+    run(test)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -89,12 +90,14 @@ def prepare(directory: Path, members: Sequence[Member]) -> None:
     was written.
     """
     found = _find(directory, members)
+    # A cluster of its own: another one on this machine must not take its nodes for members.
+    cluster_id = f"{CLUSTER_ID}-{secrets.token_hex(4)}"
     for member in members:
         for address in (member.resp, member.peer, member.http):
             _check_free(address)
     peers = {member.id: str(member.peer) for member in members}
     for member in members:
-        values: config.Values = dict(found.get(member.id, {"id": member.id, "cluster_id": CLUSTER_ID}))
+        values: config.Values = dict(found.get(member.id, {"id": member.id, "cluster_id": cluster_id}))
         values.update(
             listen=str(member.peer),
             resp=str(member.resp),
@@ -210,7 +213,11 @@ class Cluster:
     async def start(self) -> None:
         """Start a process a node."""
         for node in self.nodes:
-            with node.member.log.open("ab") as log:
+            try:
+                log = node.member.log.open("ab")
+            except OSError as error:
+                raise CommandFailedError(f"{node.member.log}: {error.strerror}") from error
+            with log:
                 self._processes[node.member.id] = await _start(node.member, log)
 
     async def observe(self) -> None:
@@ -219,7 +226,8 @@ class Cluster:
         for node, status in zip(self.nodes, states, strict=True):
             # Another program may sit on the port by now.
             node.answered(status if status is not None and status.get("id") == node.member.id else None)
-            node.exit = self._processes[node.member.id].returncode
+            process = self._processes.get(node.member.id)
+            node.exit = None if process is None else process.returncode
 
     @property
     def leader(self) -> Observed | None:

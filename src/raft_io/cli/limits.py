@@ -6,9 +6,12 @@ import contextlib
 import resource
 from typing import Final
 
-__all__ = ["raise_open_files"]
+__all__ = ["max_clients", "raise_open_files"]
 
 OPEN_FILES: Final = 65_536
+
+RESERVE: Final = 128
+"""Open files that clients must leave: for the log, the peers, status over HTTP."""
 
 
 def raise_open_files() -> None:
@@ -19,3 +22,12 @@ def raise_open_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):  # there may be a lower limit that nobody tells of
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def max_clients(most: int) -> int:
+    """`most`, or fewer where the process may not open as many files: a log that cannot be opened stops the
+    node."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return most
+    return max(1, min(most, soft - min(RESERVE, soft // 2)))

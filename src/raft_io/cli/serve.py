@@ -21,9 +21,9 @@ from typing import Final
 
 from raft_io.cli import config
 from raft_io.cli.errors import CommandFailedError, UsageError
-from raft_io.cli.limits import raise_open_files
+from raft_io.cli.limits import max_clients, raise_open_files
 from raft_io.errors import RaftError
-from raft_io.kv.server import RespServer
+from raft_io.kv.server import MAX_CLIENTS, RespServer
 from raft_io.kv.store import KeyValueStore
 from raft_io.server import RaftServer
 from raft_io.server.address import Address
@@ -114,9 +114,9 @@ async def _serve(server: RaftServer, values: config.Values, stop_on_eof: bool) -
             await stack.enter_async_context(server)
         except RaftError as error:
             raise CommandFailedError(f"{node}: {error}") from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise _cannot_listen(node, "listen", values, error) from error
-        resp = RespServer(server, listen=values["resp"])
+        resp = RespServer(server, listen=values["resp"], max_clients=max_clients(MAX_CLIENTS))
         address = {"resp": values["resp"], "peer": str(server.address), "http": values["http"]}
         routes = {
             "/status": {"GET": lambda: Reply(status_fields(server.status, server.cluster_id, address))},
@@ -126,7 +126,7 @@ async def _serve(server: RaftServer, values: config.Values, stop_on_eof: bool) -
         for name, listener in (("resp", resp), ("http", http)):
             try:
                 address[name] = str(await listener.start())
-            except OSError as error:
+            except (OSError, UnicodeError) as error:  # the latter: a host that can be no host
                 raise _cannot_listen(node, name, values, error) from error
             stack.push_async_callback(_stop, listener)
         await stack.enter_async_context(_pid_file(node, values.get("pid_file")))
@@ -141,8 +141,9 @@ async def _stop(listener: RespServer | HttpServer) -> None:
             await listener.stop()
 
 
-def _cannot_listen(node: str, name: str, values: config.Values, error: OSError) -> CommandFailedError:
-    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+def _cannot_listen(node: str, name: str, values: config.Values, error: Exception) -> CommandFailedError:
+    number = error.errno if isinstance(error, OSError) else None
+    reason = os.strerror(number) if number and number > 0 else str(error)
     return CommandFailedError(f"{node}: cannot listen on {Address.parse(values[name])} ({name}): {reason}")
 
 

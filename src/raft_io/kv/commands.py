@@ -236,18 +236,19 @@ def _unknown(args: list[bytes]) -> bytes:
 def execute(space: Keyspace, commands: Sequence[list[bytes]], protocol: int) -> bytes:
     """Carry out commands of the store one after the other; their replies, in order.
 
-    An error is the reply to its command, and the others still run. Once the replies are longer than
-    `strings.MAX_REPLY`, the remaining commands are refused.
+    An error is the reply to its command, and the others still run. Once the replies, and the work that they
+    do not show, are more than `strings.MAX_REPLY`, the remaining commands are refused.
     """
     replies: list[bytes] = []
     size = 0
+    begun = space.work
     for args in commands:
         command = _BY_NAME.get(args[0])
         if command is None:
             command = _BY_NAME.get(args[0].lower())
         if command is None or command.handler is None or not command.takes(len(args)):
             reply = refusal(args) or _misplaced(args)
-        elif size > strings.MAX_REPLY:
+        elif size + space.work - begun > strings.MAX_REPLY:
             reply = strings.REPLY_TOO_LONG
         else:
             reply = command.handler(space, args, protocol)

@@ -6,7 +6,7 @@ from typing import Final
 
 from raft_io.kv import resp
 from raft_io.kv.glob import MAX_PATTERN, Glob
-from raft_io.kv.keyspace import Keyspace
+from raft_io.kv.keyspace import KEY_WORK, Keyspace
 from raft_io.kv.strings import NOT_AN_INTEGER, SYNTAX
 
 __all__: list[str] = []
@@ -66,6 +66,7 @@ def keys_(keys: Keyspace, args: list[bytes], protocol: int) -> bytes:
     if len(args[1]) > MAX_PATTERN:
         return LONG_PATTERN
     pattern = Glob(args[1])
+    keys.work += KEY_WORK * len(keys.values)
     return resp.bulks([key for key in keys.values if pattern.match(key)])
 
 
@@ -97,6 +98,7 @@ def scan(keys: Keyspace, args: list[bytes], protocol: int) -> bytes:
         else:
             return SYNTAX
     cursor, found = keys.scan(int(args[1]), count)
+    keys.work += KEY_WORK * (len(found) + 64)
     if not strings:
         found = []
     elif pattern is not None:

@@ -10,6 +10,9 @@ __all__ = ["Keyspace"]
 _SLOTS: Final = 1 << 14
 _SHIFT: Final = 32 - 14
 
+KEY_WORK: Final = 64
+"""What looking at a key counts as, in bytes."""
+
 
 def _slots() -> list[dict[bytes, None]]:
     return [{} for _ in range(_SLOTS)]
@@ -28,11 +31,13 @@ class Keyspace:
     The order of `values` is the order of insertion, and so the same on every node, too.
     """
 
-    __slots__ = ("_by_slot", "values")
+    __slots__ = ("_by_slot", "values", "work")
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
         self._by_slot: list[dict[bytes, None]] = _slots()
+        self.work: int = 0
+        """What commands did that their replies do not show, in bytes copied or looked at, roughly."""
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set `key` to `value`."""
@@ -49,6 +54,7 @@ class Keyspace:
 
     def clear(self) -> None:
         """Delete every key."""
+        self.work += _SLOTS * KEY_WORK
         self.values = {}
         self._by_slot = _slots()
 

@@ -22,7 +22,7 @@ from raft_io.server import RaftServer
 from raft_io.server.address import Address
 from raft_io.server.requests import Request
 
-__all__ = ["RespServer"]
+__all__ = ["MAX_CLIENTS", "RespServer"]
 
 log = logging.getLogger("raft_io.kv")
 

@@ -12,17 +12,18 @@ from raft_io.kv.keyspace import Keyspace
 
 __all__ = ["MAX_REPLY", "MAX_VALUE"]
 
-MAX_VALUE: Final = 512 * 1024 * 1024
+MAX_VALUE: Final = 64 * 1024 * 1024
 """Bytes of the longest value that APPEND makes."""
 
 MAX_REPLY: Final = 64 * 1024 * 1024
-"""Bytes of replies to one batch beyond which no further command of it is run: a short batch that asks for a
-long value many times must not take all memory, on every node alike."""
+"""Bytes of replies to one batch, and of work that replies do not show, beyond which no further command of it
+is run: a short batch that asks for a long value many times, or appends to one, must not take all memory or
+all time, on every node alike."""
 
 NOT_AN_INTEGER: Final = resp.error("ERR value is not an integer or out of range")
 SYNTAX: Final = resp.error("ERR syntax error")
 TOO_LONG: Final = resp.error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
-REPLY_TOO_LONG: Final = resp.error("ERR the reply is too long; nothing was done, ask for less at a time")
+REPLY_TOO_LONG: Final = resp.error("ERR too much at a time; nothing was done, send fewer commands together")
 NO_EXPIRY: Final = resp.error("ERR expiry is not supported yet")
 OVERFLOW: Final = resp.error("ERR increment or decrement would overflow")
 DECREMENT_OVERFLOW: Final = resp.error("ERR decrement would overflow")
@@ -209,6 +210,7 @@ def append(keys: Keyspace, args: list[bytes], protocol: int) -> bytes:
     if len(old) + len(args[2]) > MAX_VALUE:
         return TOO_LONG
     value = old + args[2]
+    keys.work += len(value)
     keys.put(args[1], value)
     return resp.integer(len(value))
 

@@ -33,8 +33,8 @@ MAX_TICKS: int = 4096
 MAX_HELD: int = 4096
 """Frames that wait for the disk; above it they are dropped: a disk that hangs must not fill the memory."""
 
-MAX_FORWARD: Final = frames.MAX_FRAME - 64 * 1024
-"""The longest entry accepted from a peer, in bytes."""
+MAX_FORWARD: Final = frames.MAX_FRAME // 2 + 1024 * 1024
+"""The longest entry accepted from a peer, in bytes: a server makes no longer one."""
 
 TICK: Final = Tick()
 

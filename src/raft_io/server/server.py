@@ -30,7 +30,7 @@ from raft_io.server.machine import StateMachine
 from raft_io.server.requests import Request
 from raft_io.server.syncer import Syncer
 from raft_io.server.transport import Links
-from raft_io.storage import FileSystem, OsFileSystem, WalLog, open_identity
+from raft_io.storage import FileSystem, OsFileSystem, WalLog, check_log, has_identity, open_identity
 from raft_io.wire import ENTRY_HEADER
 
 __all__ = ["RaftServer"]
@@ -232,6 +232,7 @@ class RaftServer:
 
     def _recover(self) -> tuple[int, RaftLog]:
         voters = sorted([self.config.id, *self.config.peers])
+        returns = has_identity(self._fs, self._data_dir)
         identity = open_identity(
             self._fs,
             self._data_dir,
@@ -240,6 +241,8 @@ class RaftServer:
             voters,
             lambda: secrets.randbits(63),
         )
+        if returns:
+            check_log(self._fs, self._data_dir)
         return identity.incarnation, WalLog.open(self._data_dir / "log", fs=self._fs)
 
     async def stop(self) -> None:

@@ -7,6 +7,7 @@ Raft tolerates loss: what cannot be sent is dropped, and nothing grows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
@@ -216,7 +217,8 @@ class Link:
     def send(self, batch: list[bytes]) -> None:
         """Send frames, or drop them when there is no connection or too much waits for it."""
         transport = self._transport
-        if transport is None:
+        # The transport may be closed already and the task that notices not yet have run.
+        if transport is None or transport.is_closing():
             return
         room = MAX_UNSENT - transport.get_write_buffer_size()
         kept: list[bytes] = []
@@ -226,7 +228,9 @@ class Link:
             kept.append(frame)
             room -= len(frame)
         if kept:
-            transport.write(kept[0] if len(kept) == 1 else b"".join(kept))
+            # uvloop raises on a connection that was lost a moment ago: lost it is.
+            with contextlib.suppress(RuntimeError):
+                transport.write(kept[0] if len(kept) == 1 else b"".join(kept))
 
     def peer_is_up(self) -> None:
         """The peer has just been heard of: if there is no connection to it, try now."""

@@ -1,7 +1,7 @@
 """The durable log, the identity of its directory, and the file systems they stand on."""
 
 from raft_io.storage.fs import File, FileSystem, Lock, OsFileSystem
-from raft_io.storage.identity import Identity, open_identity
+from raft_io.storage.identity import Identity, check_log, has_identity, open_identity
 from raft_io.storage.memfs import MemoryFileSystem
 from raft_io.storage.wal import WalLog
 
@@ -13,5 +13,7 @@ __all__ = [
     "MemoryFileSystem",
     "OsFileSystem",
     "WalLog",
+    "check_log",
+    "has_identity",
     "open_identity",
 ]

@@ -18,7 +18,7 @@ from raft_io.errors import CorruptLogError, IdentityError, StorageError
 from raft_io.storage.fs import FileSystem
 from raft_io.storage.segments import SUFFIX, make_directory, read_up_to, write_all
 
-__all__ = ["Identity", "open_identity"]
+__all__ = ["Identity", "check_log", "has_identity", "open_identity"]
 
 VERSION: Final = 1
 FILE_NAME: Final = "identity.json"
@@ -119,6 +119,32 @@ def open_identity(
     except OSError as error:
         raise StorageError.wrap(f"open {path}", error) from error
     return made
+
+
+def has_identity(fs: FileSystem, data_dir: str | os.PathLike[str]) -> bool:
+    """Whether the data directory is there and has an identity. Raises `StorageError` if the disk fails."""
+    where = os.path.abspath(data_dir)
+    try:
+        return FILE_NAME in fs.listdir(where)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StorageError.wrap(f"list {where}", error) from error
+
+
+def check_log(fs: FileSystem, data_dir: str | os.PathLike[str]) -> None:
+    """Raise `IdentityError` unless the data directory holds a log. For one that is not new: without its log
+    the node has forgotten its votes and what it acknowledged, and may not take part."""
+    where = os.path.abspath(data_dir)
+    try:
+        there = _has_log(fs, where, fs.listdir(where))
+    except OSError as error:
+        raise StorageError.wrap(f"list {where}", error) from error
+    if not there:
+        raise IdentityError(
+            f"{where} has an {FILE_NAME} but no log: without it the node may vote twice, and lose what was "
+            f"acknowledged; put the log back (only if this node has never run, remove {FILE_NAME})"
+        )
 
 
 def _read(fs: FileSystem, path: str) -> Identity:
