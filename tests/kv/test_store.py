@@ -103,7 +103,7 @@ ENTRY = b"\x01\x00\x00\x00\x02\x00\x00\x00avv"
         (sealed(HEAD + b"\x01" + bytes(7) + ENTRY) + b"x", "behind the end"),
         (sealed(HEAD + b"\xff" * 8 + ENTRY), "early"),
         (sealed(HEAD + b"\x01" + bytes(7) + b"\x01\x00\x00\x00\xff\xff\xff\xff" + b"avv"), "4294967295"),
-        (sealed(HEAD + b"\x01" + bytes(7) + b"\x01\x00\x00\x00\x00\x00\x00\x20" + b"avv"), "early"),
+        (sealed(HEAD + b"\x01" + bytes(7) + b"\x01\x00\x00\x00\x00\x00\x00\x04" + b"avv"), "early"),
     ],
 )
 def test_what_no_store_saved_is_named(data: bytes, says: str) -> None:
