@@ -1,16 +1,10 @@
-"""A replicated counter: each node adds 1 a second, until Ctrl-C.
-
-    python examples/counter.py [PORT [NODE ...]]
-
-The peers of node 1, 2 and 3 connect to PORT + 1, + 2 and + 3; PORT is 9000 unless told otherwise. The nodes named
-run in this process; without any all three do. The data is in counter-data/.
-"""
+"""A replicated counter: each node adds 1 a second, until Ctrl-C. `python examples/counter.py [PORT [NODE ...]]`
+runs these nodes, or all three; node N listens on PORT + N (9000 + N). The data is in counter-data/."""
 
 import asyncio
-import contextlib
 import sys
-from collections.abc import Callable
-from typing import BinaryIO
+from contextlib import suppress
+from typing import Any
 
 from raft_io.server import RaftServer, StateMachine
 
@@ -22,15 +16,15 @@ class Counter(StateMachine):
         self.total += int(command)
         return b"%d" % self.total
 
-    def capture(self) -> Callable[[BinaryIO], None]:
-        data = b"%d" % self.total
-        return lambda stream: stream.writelines([data])
+    def capture(self) -> Any:
+        return lambda stream, total=self.total: stream.write(b"%d" % total)
 
-    def restore(self, stream: BinaryIO) -> None:
+    def restore(self, stream: Any) -> None:
         self.total = int(stream.read())
 
 
-async def run(me: int, peers: dict[int, str]) -> None:
+async def run(me: int, port: int) -> None:
+    peers = {node: f"127.0.0.1:{port + node}" for node in (1, 2, 3)}
     async with RaftServer(me, Counter(), listen=peers[me], peers=peers, data_dir=f"counter-data/{me}") as it:
         while True:
             print(f"node {me} adds 1:", int(await it.propose(b"1", timeout=3600)), flush=True)
@@ -38,10 +32,8 @@ async def run(me: int, peers: dict[int, str]) -> None:
 
 
 async def main(port: int = 9000, *nodes: int) -> None:
-    peers = {node: f"127.0.0.1:{port + node}" for node in (1, 2, 3)}
-    await asyncio.gather(*[run(node, peers) for node in nodes or peers])
+    await asyncio.gather(*[run(node, port) for node in nodes or (1, 2, 3)])
 
 
-if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(*map(int, sys.argv[1:])))
+with suppress(KeyboardInterrupt):
+    asyncio.run(main(*map(int, sys.argv[1:])))
