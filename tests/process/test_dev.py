@@ -106,7 +106,8 @@ def test_a_port_in_use_is_named_before_anything_is_written(tmp_path: Path) -> No
         other = tmp_path / "other"
         status, said = raft_io("dev", "--data-dir", str(other), "--base-port", str(dev.base))
         assert status == 1
-        assert said == f"raft-io: port {dev.base + 1} on 127.0.0.1: Address already in use\n"
+        reason = "Address already in use; choose others with --base-port"
+        assert said == f"raft-io: port {dev.base + 1} on 127.0.0.1: {reason}\n"
         assert not list(other.glob("node-*"))
 
 

@@ -30,6 +30,9 @@ MAX_UNSENT: Final = 16 * 1024 * 1024
 GREETING_TIMEOUT: Final = 5.0
 """Seconds within which a connection must be made and both sides introduced."""
 
+QUIET_FAILURES: Final = 3
+"""Refused attempts to connect in a row, within half a second or so, before that is worth a line."""
+
 SILENCE_TIMEOUT: Final = 10.0
 """Seconds for which a peer's host may leave what was sent to it unacknowledged, where the system can tell."""
 
@@ -211,6 +214,7 @@ class Link:
         self._rng = rng
         self._transport: asyncio.Transport | None = None
         self._complained = ""
+        self._failures = 0
         self._is_up = asyncio.Event()
         self.task = asyncio.get_running_loop().create_task(self._run())
 
@@ -245,6 +249,7 @@ class Link:
             if connection is not None:
                 began = loop.time()
                 self._complained = ""
+                self._failures = 0
                 self._transport = connection.transport
                 log.info("node %s: connected to node %s at %s", self._own, self._peer, self._address)
                 self._host.link_restored(self._peer)
@@ -274,7 +279,10 @@ class Link:
                 await loop.create_connection(lambda: connection, self._address.host, self._address.port)
                 await connection.greeted
         except (OSError, TimeoutError, ValueError) as error:  # ValueError: a host that can be no host
-            self._complain(str(error) or "no answer")
+            self._failures += 1
+            # One that starts at the same time does not listen yet: no line for that.
+            if not isinstance(error, ConnectionRefusedError) or self._failures > QUIET_FAILURES:
+                self._complain(str(error) or "no answer")
             connection.drop()
             return None
         except asyncio.CancelledError:
