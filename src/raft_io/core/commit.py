@@ -19,10 +19,12 @@ _PAGE: Final = 64
 def advance(st: State) -> None:
     """A leader commits what a majority has, itself counted by what is durable here, from its own term on:
     earlier entries are committed with it (section 5.4.2, figure 8)."""
-    matches: list[int] = [st.stable_index]
-    for follower in st.followers:
-        matches.append(follower.match)
-    index = quorum.committed_index(matches)
+    index = st.stable_index
+    if st.followers:
+        matches: list[int] = [index]
+        for follower in st.followers:
+            matches.append(follower.match)
+        index = quorum.committed_index(matches)
     if index > st.commit_index and index >= st.term_start:
         done = index - (st.last_index - len(st.sizes))
         for place in range(done):

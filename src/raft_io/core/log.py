@@ -91,7 +91,8 @@ REQUIRED: Final = (
 def check_contiguous(entries: Sequence[LogEntry], last_index: Index) -> None:
     """Raise `StorageError` unless `entries` continue a log that ends at `last_index`."""
     expected: i64 = last_index + 1
-    for entry in entries if isinstance(entries, tuple) else tuple(entries):
+    batch: tuple[LogEntry, ...] = entries if isinstance(entries, tuple) else tuple(entries)
+    for entry in batch:
         if entry.index != expected:
             raise StorageError("append entries", f"expected index {expected}, got {entry.index}")
         expected += 1
@@ -151,7 +152,10 @@ class MemoryLog(RaftLog):
     def append(self, entries: Sequence[LogEntry]) -> None:
         batch = entries if isinstance(entries, tuple) else tuple(entries)
         check_contiguous(batch, len(self._entries))
-        self._entries.extend(batch)
+        if len(batch) == 1:
+            self._entries.append(batch[0])
+        else:
+            self._entries.extend(batch)
 
     def truncate(self, first: Index) -> None:
         check_truncation(first)
