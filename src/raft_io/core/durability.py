@@ -7,8 +7,6 @@ itself only afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mypy_extensions import i64
 
 from raft_io.core.messages import AppendEntriesReply, Message
@@ -30,7 +28,7 @@ __all__ = [
 ]
 
 
-def append(st: State, entries: Sequence[LogEntry]) -> None:
+def append(st: State, entries: tuple[LogEntry, ...]) -> None:
     """Append entries that continue the log."""
     st.log.append(entries)
     last = entries[-1]
