@@ -1,5 +1,5 @@
 """A replicated counter: each node adds 1 a second, until Ctrl-C. `examples/counter.py [PORT [NODE ...]]` runs
-these of the nodes 1, 2, 3, or all; node N listens on PORT + N (PORT is 9000 by default). Data: counter-data/."""
+these of the nodes 1, 2, 3, or all; node N listens on PORT + N (from 9000 on). Data: counter-data/."""
 
 import asyncio
 import sys
