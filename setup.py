@@ -7,8 +7,9 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from setuptools import Extension, setup
+from setuptools import setup
 
 SOURCE = Path("src/raft_io")
 COMPILED = [
@@ -41,17 +42,18 @@ def can_compile() -> bool:
     return True
 
 
-def extensions() -> list[Extension]:
+def extensions() -> list[Any]:
     """The compiled modules, all in one group, so that they call each other directly."""
     if os.environ.get("RAFT_IO_PURE", "") not in ("", "0") or not can_compile():
         return []
     from mypyc.build import mypycify
 
-    return mypycify(
+    built: list[Any] = mypycify(
         ["--config-file", os.devnull, "--strict", *[str(path) for path in COMPILED]],
         opt_level="3",
         group_name="raft_io",
     )
+    return built
 
 
 setup(ext_modules=extensions())
