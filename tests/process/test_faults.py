@@ -109,5 +109,6 @@ def test_two_of_three_nodes_gone_is_an_error_in_time_and_no_loss(tmp_path: Path)
         with pytest.raises(ClusterDownError):
             client.get("a")
         dev.start_by_hand(1, 2)
+        dev.wait_up(1)
         dev.leader()
         assert dev.client(1).get("a") in (b"1", b"2")
