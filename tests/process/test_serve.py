@@ -65,6 +65,7 @@ def test_the_data_of_another_node_is_refused_and_left_alone(tmp_path: Path) -> N
         assert "is the data directory of node 3" in said
         assert "asked for was node 2" in said
         dev.start_by_hand(2, 3)
+        dev.wait_up(3)
         dev.leader()
         assert dev.client(3).get("a") == b"1"
 
