@@ -115,6 +115,6 @@ def test_the_limits_are_as_documented() -> None:
 
 def test_the_public_calls_of_the_server_are_documented() -> None:
     text = section("server.md", "The node")
-    for name in ("propose", "read", "wait_for_leader", "leader", "status", "wait_stopped"):
+    for name in ("propose", "read", "wait_for_leader", "leader", "status", "start", "stop", "wait_stopped"):
         assert hasattr(RaftServer, name)
         assert re.search(rf"^\|.*`(await )?{name}\b", text, flags=re.MULTILINE)
