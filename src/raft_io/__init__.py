@@ -7,24 +7,75 @@ from __future__ import annotations
 
 from raft_io import wire
 from raft_io._version import __version__ as __version__
-from raft_io.core.actions import Action, Apply, Send, Sync
+from raft_io.core.actions import (
+    Action,
+    Apply,
+    MembershipChanged,
+    MembershipCommitted,
+    ReadFailed,
+    ReadReady,
+    RestoreSnapshot,
+    Send,
+    Sync,
+    TakeSnapshot,
+)
 from raft_io.core.config import RaftConfig
-from raft_io.core.events import Event, Propose, Receive, Synced, SyncFailed, Tick
+from raft_io.core.events import (
+    ChangeMembership,
+    Event,
+    Propose,
+    ReadIndex,
+    Receive,
+    SnapshotTaken,
+    Synced,
+    SyncFailed,
+    Tick,
+    TransferLeadership,
+)
 from raft_io.core.log import MemoryLog, RaftLog
-from raft_io.core.messages import AppendEntries, AppendEntriesReply, Message, RequestVote, RequestVoteReply
+from raft_io.core.members import decode_membership, encode_membership
+from raft_io.core.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    Message,
+    PreVote,
+    PreVoteReply,
+    ReadIndexReply,
+    ReadIndexRequest,
+    RequestVote,
+    RequestVoteReply,
+    TimeoutNow,
+)
 from raft_io.core.node import RaftNode
 from raft_io.core.status import FollowerStatus, Status
 from raft_io.core.transport import MemoryTransport, RaftTransport
-from raft_io.core.types import EntryKind, HardState, Index, LogEntry, Membership, NodeId, Role, Term
+from raft_io.core.types import (
+    EntryKind,
+    HardState,
+    Index,
+    LogEntry,
+    Membership,
+    NodeId,
+    Role,
+    Snapshot,
+    SnapshotData,
+    SnapshotMeta,
+    Term,
+)
 from raft_io.errors import (
     CommandError,
     CorruptLogError,
     IdentityError,
+    MembershipChangeInProgressError,
     NotLeaderError,
     OverloadedError,
     RaftError,
+    RemovedError,
     SessionExpiredError,
     StorageError,
+    TransferInProgressError,
     WireError,
 )
 from raft_io.storage.wal import WalLog
@@ -35,6 +86,7 @@ __all__ = [
     "AppendEntries",
     "AppendEntriesReply",
     "Apply",
+    "ChangeMembership",
     "CommandError",
     "CorruptLogError",
     "EntryKind",
@@ -43,35 +95,59 @@ __all__ = [
     "HardState",
     "IdentityError",
     "Index",
+    "InstallSnapshot",
+    "InstallSnapshotReply",
     "LogEntry",
     "Membership",
+    "MembershipChangeInProgressError",
+    "MembershipChanged",
+    "MembershipCommitted",
     "MemoryLog",
     "MemoryTransport",
     "Message",
     "NodeId",
     "NotLeaderError",
     "OverloadedError",
+    "PreVote",
+    "PreVoteReply",
     "Propose",
     "RaftConfig",
     "RaftError",
     "RaftLog",
     "RaftNode",
     "RaftTransport",
+    "ReadFailed",
+    "ReadIndex",
+    "ReadIndexReply",
+    "ReadIndexRequest",
+    "ReadReady",
     "Receive",
+    "RemovedError",
     "RequestVote",
     "RequestVoteReply",
+    "RestoreSnapshot",
     "Role",
     "Send",
     "SessionExpiredError",
+    "Snapshot",
+    "SnapshotData",
+    "SnapshotMeta",
+    "SnapshotTaken",
     "Status",
     "StorageError",
     "Sync",
     "SyncFailed",
     "Synced",
+    "TakeSnapshot",
     "Term",
     "Tick",
+    "TimeoutNow",
+    "TransferInProgressError",
+    "TransferLeadership",
     "WalLog",
     "WireError",
+    "decode_membership",
+    "encode_membership",
     "wire",
 ]
 

@@ -5,7 +5,10 @@
     ├── StorageError          the log failed; the node that used it is dead
     │   └── CorruptLogError   the log on disk is damaged; names the file and the place
     ├── OverloadedError       too much is uncommitted; try again later
+    ├── TransferInProgressError          leadership is being handed over; try again soon
+    ├── MembershipChangeInProgressError  one change of membership at a time
     ├── WireError             bytes that are no message
+    ├── RemovedError          this node was removed from the cluster
     ├── IdentityError         a data directory that belongs to somebody else
     ├── CommandError          the state machine refused a command (the application raises it)
     └── SessionExpiredError   whether a keyed proposal was applied is no longer known
@@ -25,11 +28,14 @@ __all__ = [
     "CommandError",
     "CorruptLogError",
     "IdentityError",
+    "MembershipChangeInProgressError",
     "NotLeaderError",
     "OverloadedError",
     "RaftError",
+    "RemovedError",
     "SessionExpiredError",
     "StorageError",
+    "TransferInProgressError",
     "WireError",
 ]
 
@@ -114,6 +120,39 @@ class OverloadedError(RaftError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else "too much is uncommitted; try again later"
+
+
+class TransferInProgressError(RaftError):
+    """The leader is handing over, and takes no proposals meanwhile. Try again soon."""
+
+    kind = "TransferInProgress"
+    caption = "Leadership transfer in progress"
+    is_retryable = True
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "leadership is being handed over; try again soon"
+
+
+class MembershipChangeInProgressError(RaftError):
+    """An earlier change of membership is not done yet; there is one at a time. Try again later."""
+
+    kind = "MembershipChangeInProgress"
+    caption = "Membership change in progress"
+    is_retryable = True
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "a change of membership is in progress; try again later"
+
+
+class RemovedError(RaftError):
+    """This node is no member of the cluster any more; its server has stopped."""
+
+    kind = "Removed"
+    caption = "Removed from the cluster"
+    is_fatal = True
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "this node was removed from the cluster"
 
 
 class WireError(RaftError):

@@ -7,7 +7,7 @@ from typing import ClassVar, Final, final
 
 from mypy_extensions import i64, mypyc_attr
 
-from raft_io.core.types import NodeId, Value, checked
+from raft_io.core.types import NodeId, Value, checked, checked_bool
 
 __all__ = ["RaftConfig"]
 
@@ -36,27 +36,47 @@ class RaftConfig(Value):
       carries. A single larger entry travels alone.
     - `max_inflight`: unacknowledged `AppendEntries` with entries per follower; one while it is not known
       where the follower's log agrees.
+    - `max_inflight_bytes`: bytes of commands in those; one message always fits; `0`: no limit.
     - `max_uncommitted_bytes`: above it a leader refuses proposals with `OverloadedError`; `0`: no limit. A
       single proposal always fits when nothing is uncommitted. An empty command counts as one byte.
     - `max_apply_bytes`: bytes of commands that one `drain` returns as `Apply`, at least one command; the
       rest stays `pending`; `0`: no limit.
     - `seed`: of the generator of election timeouts; the id unless told otherwise.
+    - `pre_vote`: ask whether an election could be won before disturbing anybody (thesis, section 9.6).
+    - `check_quorum`: a leader that has not heard from a quorum for the maximum election timeout steps down,
+      and who heard from a leader within the minimum election timeout ignores candidates (thesis, sections 6.2
+      and 4.2.3).
+    - `lease_reads`: answer `ReadIndex` from the leader's lease (thesis, section 6.4.1). It relies on clocks
+      that tick alike, requires `check_quorum`, and the same settings on every voter.
+    - `lease_margin`: ticks by which a lease is shorter than the minimum election timeout.
+    - `snapshot_threshold`: entries applied since the last snapshot at which `TakeSnapshot` is emitted; `0`:
+      never.
+    - `snapshot_chunk`: bytes of a snapshot in one `InstallSnapshot`.
+    - `joins`: there are no voters yet. The node never campaigns until a leader has told it the membership.
 
     >>> RaftConfig(1, [2, 3]).with_election_timeout(30, 10).election_timeout
     (30, 30)
     """
 
     __slots__ = (
+        "_check_quorum",
         "_election_timeout",
         "_heartbeat_interval",
         "_id",
+        "_joins",
+        "_lease_margin",
+        "_lease_reads",
         "_max_apply_bytes",
         "_max_batch",
         "_max_batch_bytes",
         "_max_inflight",
+        "_max_inflight_bytes",
         "_max_uncommitted_bytes",
         "_peers",
+        "_pre_vote",
         "_seed",
+        "_snapshot_chunk",
+        "_snapshot_threshold",
     )
     __match_args__: ClassVar[tuple[str, ...]] = (
         "id",
@@ -69,6 +89,14 @@ class RaftConfig(Value):
         "max_uncommitted_bytes",
         "max_apply_bytes",
         "seed",
+        "pre_vote",
+        "check_quorum",
+        "lease_reads",
+        "lease_margin",
+        "snapshot_threshold",
+        "snapshot_chunk",
+        "joins",
+        "max_inflight_bytes",
     )
 
     def __init__(
@@ -83,6 +111,14 @@ class RaftConfig(Value):
         max_uncommitted_bytes: int = 64 * _MIB,
         max_apply_bytes: int = 0,
         seed: int | None = None,
+        pre_vote: bool = True,
+        check_quorum: bool = True,
+        lease_reads: bool = False,
+        lease_margin: int = 2,
+        snapshot_threshold: int = 0,
+        snapshot_chunk: int = _MIB,
+        joins: bool = False,
+        max_inflight_bytes: int = 64 * _MIB,
     ) -> None:
         self._id: i64 = checked(id, "id")
         unique: dict[int, None] = {}
@@ -101,16 +137,34 @@ class RaftConfig(Value):
         self._max_batch: i64 = _at_least(max_batch, 1, "max_batch")
         self._max_batch_bytes: i64 = _at_least(max_batch_bytes, 1, "max_batch_bytes")
         self._max_inflight: i64 = _at_least(max_inflight, 1, "max_inflight")
+        self._max_inflight_bytes: i64 = checked(max_inflight_bytes, "max_inflight_bytes")
         self._max_uncommitted_bytes: i64 = checked(max_uncommitted_bytes, "max_uncommitted_bytes")
         self._max_apply_bytes: i64 = checked(max_apply_bytes, "max_apply_bytes")
         if seed is not None and not isinstance(seed, int):
             raise TypeError(f"seed must be an int, not {type(seed).__name__}")
         self._seed: int = int(self._id) if seed is None else seed
+        self._pre_vote: bool = checked_bool(pre_vote, "pre_vote")
+        self._check_quorum: bool = checked_bool(check_quorum, "check_quorum")
+        self._lease_reads: bool = checked_bool(lease_reads, "lease_reads")
+        if lease_reads and not check_quorum:
+            raise ValueError("lease_reads requires check_quorum")
+        self._lease_margin: i64 = checked(lease_margin, "lease_margin")
+        self._snapshot_threshold: i64 = checked(snapshot_threshold, "snapshot_threshold")
+        self._snapshot_chunk: i64 = _at_least(snapshot_chunk, 1, "snapshot_chunk")
+        self._joins: bool = checked_bool(joins, "joins")
+        if joins and self._peers:
+            raise ValueError("a node that joins has no peers yet: a leader tells it the membership")
 
     @classmethod
     def single(cls, id: NodeId) -> RaftConfig:  # noqa: A002
         """A cluster of one: no peers, a quorum of one."""
         return RaftConfig(id)
+
+    @classmethod
+    def joining(cls, id: NodeId) -> RaftConfig:  # noqa: A002
+        """A node that is to join a cluster: no voters yet. It never campaigns until a leader has told it the
+        membership."""
+        return RaftConfig(id, joins=True)
 
     def replace(self, **options: object) -> RaftConfig:
         """A copy in which the named options (any of the constructor's) have other values.
@@ -193,3 +247,43 @@ class RaftConfig(Value):
     def seed(self) -> int:
         """The seed of the election timeouts."""
         return self._seed
+
+    @property
+    def max_inflight_bytes(self) -> int:
+        """The most bytes of commands in unacknowledged `AppendEntries`, per follower; `0`: no limit."""
+        return self._max_inflight_bytes
+
+    @property
+    def pre_vote(self) -> bool:
+        """Whether a node asks before it campaigns."""
+        return self._pre_vote
+
+    @property
+    def check_quorum(self) -> bool:
+        """Whether a leader that hears from no quorum steps down, and who hears one ignores candidates."""
+        return self._check_quorum
+
+    @property
+    def lease_reads(self) -> bool:
+        """Whether reads are answered from the leader's lease."""
+        return self._lease_reads
+
+    @property
+    def lease_margin(self) -> int:
+        """Ticks by which a lease is shorter than the minimum election timeout."""
+        return self._lease_margin
+
+    @property
+    def snapshot_threshold(self) -> int:
+        """Entries applied since the last snapshot at which the next is due; `0`: never."""
+        return self._snapshot_threshold
+
+    @property
+    def snapshot_chunk(self) -> int:
+        """Bytes of a snapshot in one `InstallSnapshot`."""
+        return self._snapshot_chunk
+
+    @property
+    def joins(self) -> bool:
+        """Whether the node has no voters yet; see `joining`."""
+        return self._joins

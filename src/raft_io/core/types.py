@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar, Final, TypeAlias, final
 
@@ -16,6 +17,9 @@ __all__ = [
     "Membership",
     "NodeId",
     "Role",
+    "Snapshot",
+    "SnapshotData",
+    "SnapshotMeta",
     "Term",
 ]
 
@@ -116,6 +120,7 @@ class EntryKind(enum.IntEnum):
 
 
 NORMAL: Final = EntryKind.NORMAL
+MEMBERSHIP: Final = EntryKind.MEMBERSHIP
 NOOP: Final = EntryKind.NOOP
 
 
@@ -159,11 +164,13 @@ class HardState(Value):
         self.voted_for: int | None = None if voted_for is None else checked(voted_for, "voted_for")
 
 
-def _ids(ids: Iterable[NodeId], name: str) -> frozenset[int]:
+def checked_ids(ids: Iterable[NodeId], name: str) -> frozenset[int]:
+    """The ids, each of them checked."""
     return frozenset([int(checked(node, f"an id in {name}")) for node in ids])
 
 
-def _listed(ids: frozenset[int]) -> str:
+def listed(ids: frozenset[int]) -> str:
+    """The ids in ascending order, as a list is written."""
     return f"[{', '.join([str(node) for node in sorted(ids)])}]"
 
 
@@ -186,12 +193,100 @@ class Membership(Value):
         learners: Iterable[NodeId] = (),
         outgoing: Iterable[NodeId] = (),
     ) -> None:
-        self.voters: frozenset[int] = _ids(voters, "voters")
-        self.learners: frozenset[int] = _ids(learners, "learners")
-        self.outgoing: frozenset[int] = _ids(outgoing, "outgoing")
+        self.voters: frozenset[int] = checked_ids(voters, "voters")
+        self.learners: frozenset[int] = checked_ids(learners, "learners")
+        self.outgoing: frozenset[int] = checked_ids(outgoing, "outgoing")
 
     def __repr__(self) -> str:
         return (
-            f"Membership(voters={_listed(self.voters)}, learners={_listed(self.learners)}, "
-            f"outgoing={_listed(self.outgoing)})"
+            f"Membership(voters={listed(self.voters)}, learners={listed(self.learners)}, "
+            f"outgoing={listed(self.outgoing)})"
         )
+
+
+@mypyc_attr(native_class=False)
+class SnapshotData(ABC):
+    """The contents of a snapshot that need not be in memory: `size` in bytes, a `checksum` of all of it, and
+    `read`. Two with the same size and checksum hold the same bytes.
+
+    Anything with these three is taken for one; deriving from this class is not needed.
+    """
+
+    size: int
+    checksum: int
+
+    @abstractmethod
+    def read(self, offset: int, size: int, /) -> bytes:
+        """The `size` bytes from `offset` on; fewer only at the end. Raises `StorageError`."""
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> bool:
+        return hasattr(other, "read")
+
+
+_PRIME: Final = 2**63 - 25
+
+
+def data_size(data: bytes | SnapshotData) -> i64:
+    """Bytes of a snapshot's contents."""
+    return len(data) if isinstance(data, bytes) else data.size
+
+
+def data_checksum(data: bytes | SnapshotData) -> i64:
+    """The checksum by which two transfers of the same snapshot are told from those of different ones."""
+    if isinstance(data, bytes):
+        # The bytes as one number, modulo a prime: a fingerprint that needs nothing but integers.
+        fingerprint: i64 = int.from_bytes(data, "little") % _PRIME
+        return fingerprint
+    return data.checksum
+
+
+def read_data(data: bytes | SnapshotData, offset: i64, size: i64) -> bytes:
+    """Up to `size` bytes of a snapshot's contents."""
+    if isinstance(data, bytes):
+        return data[offset : offset + size]
+    return data.read(offset, size)
+
+
+@final
+@mypyc_attr(acyclic=True)
+class Snapshot(Value):
+    """The state machine's state at `index`, an entry of `term`, and the membership as of there (paper,
+    section 7).
+
+    `data` is opaque: `bytes`, or a `SnapshotData` where it is too large to be held in memory.
+    """
+
+    __slots__ = ("data", "index", "membership", "term")
+    __match_args__: ClassVar[tuple[str, ...]] = ("index", "term", "membership", "data")
+
+    def __init__(self, index: Index, term: Term, membership: Membership, data: bytes | SnapshotData) -> None:
+        self.index: i64 = checked(index, "index")
+        self.term: i64 = checked(term, "term")
+        if not isinstance(membership, Membership):
+            raise TypeError(f"membership must be a Membership, not {type(membership).__name__}")
+        self.membership: Membership = membership
+        if not isinstance(data, bytes):
+            if not isinstance(data, SnapshotData):
+                raise TypeError(f"data must be bytes or a SnapshotData, not {type(data).__name__}")
+            checked(data.size, "data.size")
+            checked(data.checksum, "data.checksum")
+        self.data: bytes | SnapshotData = data
+
+
+@final
+@mypyc_attr(acyclic=True)
+class SnapshotMeta(Value):
+    """A snapshot on its way, without its contents: they are `size` bytes (`0`: not told) with `checksum`."""
+
+    __slots__ = ("checksum", "index", "membership", "size", "term")
+    __match_args__: ClassVar[tuple[str, ...]] = ("index", "term", "membership", "size", "checksum")
+
+    def __init__(
+        self, index: Index, term: Term, membership: Membership, size: int = 0, checksum: int = 0
+    ) -> None:
+        self.index: i64 = checked(index, "index")
+        self.term: i64 = checked(term, "term")
+        self.membership: Membership = membership
+        self.size: i64 = checked(size, "size")
+        self.checksum: i64 = checked(checksum, "checksum")
