@@ -79,17 +79,14 @@ def _check(file: BinaryIO, path: Path) -> Backup:
     file.seek(0)
     try:
         found = BackupFile(file, str(path))
-        for _ in found.contents():
-            pass
+        found.verify()
     except StorageError as error:
         raise CommandFailedError(f"what the node sent is no backup: {error}") from error
     return found.backup
 
 
 def _name(temporary: Path, path: Path) -> None:
-    # Not a rename: that would replace what another process has put there meanwhile.
-    os.link(temporary, path)
-    temporary.unlink()
+    os.rename(temporary, path)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

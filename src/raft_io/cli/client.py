@@ -44,9 +44,7 @@ async def get_status(address: Address, timeout: float = 1.0) -> dict[str, Any] |
     return value if isinstance(value, dict) else None
 
 
-async def ask(
-    address: Address, method: str, path: str, body: Any = None, *, timeout: float = 10.0
-) -> Any:
+async def ask(address: Address, method: str, path: str, body: Any = None, *, timeout: float = 10.0) -> Any:
     """The JSON in the answer of the node at `address`. Raises `UnreachableError`, `NodeRefusedError`."""
     found = bytearray()
     async with _answer(address, method, path, body, timeout) as (response, blocks):
@@ -57,9 +55,7 @@ async def ask(
     return _understood(address, response, bytes(found))
 
 
-async def download(
-    address: Address, path: str, take: Callable[[bytes], object], *, timeout: float
-) -> None:
+async def download(address: Address, path: str, take: Callable[[bytes], object], *, timeout: float) -> None:
     """Hand the answer of the node at `address` to `take`, in pieces. Raises as `ask` does."""
     async with _answer(address, "GET", path, None, timeout) as (response, blocks):
         if response.status_code == 200:
@@ -121,9 +117,7 @@ def _reason(error: OSError) -> str:
     return text if "Connect call failed" not in text else os.strerror(errno.ECONNREFUSED)
 
 
-def _request(
-    http: h11.Connection, writer: asyncio.StreamWriter, method: str, path: str, body: Any
-) -> bytes:
+def _request(http: h11.Connection, writer: asyncio.StreamWriter, method: str, path: str, body: Any) -> bytes:
     # Its address rather than the name by which it was found, of which the node need not know.
     host, port = writer.get_extra_info("peername")[:2]
     headers = [("host", str(Address(host.partition("%")[0], port))), ("connection", "close")]

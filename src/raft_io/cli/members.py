@@ -84,7 +84,9 @@ class Change:
         self.members = await self.operator.get("/members")
         return self.members
 
-    async def move(self, voters: set[int], learners: set[int], addresses: dict[int, str] | None = None) -> None:
+    async def move(
+        self, voters: set[int], learners: set[int], addresses: dict[int, str] | None = None
+    ) -> None:
         """Change them, and return when that is done."""
         body = {
             "voters": sorted(voters),
@@ -111,7 +113,9 @@ class Change:
             commit, match = _progress(cluster, node)
             if before is not None and match is not None and match >= before:
                 return
-            behind = "it is not known how far it is" if match is None else f"{commit - match} entries are missing"
+            behind = (
+                "it is not known how far it is" if match is None else f"{commit - match} entries are missing"
+            )
             if time.monotonic() + POLL > self._deadline:
                 raise CommandFailedError(
                     f"node {node} is a learner and has not caught up ({behind}); "
@@ -197,9 +201,10 @@ def rows(members: Members) -> list[list[object]]:
         role = "voter" if node in members["voters"] else "learner"
         if members["outgoing"]:
             leaving = node in members["outgoing"] and node not in members["voters"]
-            role = "voter, leaving" if leaving else role if node in members["outgoing"] else f"{role}, joining"
+            role = (
+                "voter, leaving" if leaving else role if node in members["outgoing"] else f"{role}, joining"
+            )
         if node == members["leader"]:
             role = f"{role}, leads"
         made.append([node, role, members["addresses"].get(str(node))])
     return made
-

@@ -48,7 +48,9 @@ def node_id(text: str) -> int:
     return int(text)
 
 
-def add_node_options(parser: argparse.ArgumentParser, *, timeout: float = TIMEOUT, inner: bool = False) -> None:
+def add_node_options(
+    parser: argparse.ArgumentParser, *, timeout: float = TIMEOUT, inner: bool = False
+) -> None:
     """Give `parser` the options that say whom to ask, for how long, and how to print it. `inner`: it is the
     parser of an action, and what was given before the action holds unless given again."""
     absent = argparse.SUPPRESS if inner else None

@@ -1,7 +1,7 @@
 """Hand leadership over to another voter.
 
-Without an id the leader chooses one that is up to date. Done before a leader is stopped, so that writes go on;
-`raft-io serve` does it by itself when it gets SIGTERM.
+Without an id the leader chooses one that is up to date. For when a machine is needed for something else; a
+leader that is stopped by SIGTERM does it by itself.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""A backup: one snapshot of a cluster's state in a file of its own, with what is needed to begin a new cluster
-from it.
+"""A backup: one snapshot of a cluster's state in a file of its own, from which a new cluster can begin.
 
     magic (8), version (2), header length (4), header (JSON), CRC32C of all before (4),
     the snapshot's contents (`size` of the header), CRC32C of the contents (4)
@@ -13,7 +12,7 @@ import asyncio
 import json
 import os
 import struct
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
@@ -82,14 +81,12 @@ class Backup:
 
 async def blocks(backup: Backup, snapshot: Snapshot) -> AsyncGenerator[bytes, None]:
     """The file in pieces, read in another thread. Raises `StorageError` where the snapshot cannot be read, or
-    is not what it was when it was taken: then the end of the file, which vouches for the rest, is not made."""
+    is not what it was when it was taken: then the end of the file, which vouches for the rest, is missing."""
     yield backup.encode()
     crc = 0
     offset = 0
     while offset < backup.size:
-        block = await asyncio.to_thread(
-            read_data, snapshot.data, offset, min(BLOCK, backup.size - offset)
-        )
+        block = await asyncio.to_thread(read_data, snapshot.data, offset, min(BLOCK, backup.size - offset))
         if not block:
             raise StorageError("read the snapshot", f"it ends at byte {offset} of {backup.size}")
         crc = extend(crc, block)
@@ -102,34 +99,35 @@ async def blocks(backup: Backup, snapshot: Snapshot) -> AsyncGenerator[bytes, No
 
 
 class BackupFile:
-    """A backup that was opened for reading. Raises `CorruptLogError` naming `path` for one that is damaged,
-    `StorageError` for one of a newer version, `OSError` if the disk fails."""
+    """A backup that was opened for reading; its contents can be read as those of a snapshot. Raises
+    `CorruptLogError` naming `path` for one that is damaged, `StorageError` for one of a newer version,
+    `OSError` if the disk fails. Only `verify` looks at all of the contents."""
 
     def __init__(self, file: BinaryIO, path: str) -> None:
         self._file = file
         self._path = path
         self.backup = self._read_head()
         self._start = file.tell()
-        expected = self._start + self.backup.size + _CHECK.size
+        self.size = self.backup.size
+        self.checksum = 0
+        expected = self._start + self.size + _CHECK.size
         found = os.fstat(file.fileno()).st_size
         if found != expected:
             raise self._damaged(f"it has {found} bytes and should have {expected}", min(found, expected))
 
-    def contents(self) -> Iterator[bytes]:
-        """The contents in pieces, checked: raises `CorruptLogError` after the last of them if they are
-        damaged, so nothing may be made of them before the end."""
-        self._file.seek(self._start)
-        left = self.backup.size
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes of the contents, fewer only at their end."""
+        self._file.seek(self._start + offset)
+        return self._file.read(min(size, self.size - offset))
+
+    def verify(self) -> None:
+        """Raise `CorruptLogError` unless the contents are what was backed up."""
         crc = 0
-        while left:
-            block = self._file.read(min(BLOCK, left))
-            if not block:
-                raise self._damaged("it ends early", self._file.tell())
-            crc = extend(crc, block)
-            left -= len(block)
-            yield block
+        for offset in range(0, self.size, BLOCK):
+            crc = extend(crc, self.read(offset, BLOCK))
+        self._file.seek(self._start + self.size)
         if self._file.read(_CHECK.size) != _CHECK.pack(crc):
-            raise self._damaged("the contents do not match their checksum", self._start)
+            raise self._damaged("its contents do not match their checksum", self._start)
 
     def _read_head(self) -> Backup:
         head = self._file.read(_HEAD.size)

@@ -86,7 +86,7 @@ nothing that is meant for the client."""
 
 
 def failure(status: int, kind: str = "", message: str = "", *, retryable: bool = False) -> Reply:
-    """The answer to what cannot be done. `kind` and `message` are those of the status unless told otherwise."""
+    """The answer to what cannot be done. `kind` and `message` are the status's own unless told otherwise."""
     known = HTTPStatus(status)
     body = {
         "error": kind or known.phrase.title().replace(" ", ""),
@@ -226,10 +226,9 @@ class _Connection(asyncio.Protocol):
                 self._ahead = 0
                 self.task = asyncio.ensure_future(self._carry_out(answer))
 
-    async def _carry_out(self, answer: Stream | Awaitable[Answer]) -> None:
+    async def _carry_out(self, work: Stream | Awaitable[Answer]) -> None:
         try:
-            if not isinstance(answer, Stream):
-                answer = await self._owner.guarded(answer)
+            answer = work if isinstance(work, Stream) else await self._owner.guarded(work)
             if isinstance(answer, Reply):
                 self._answer(answer)
             else:
