@@ -123,7 +123,7 @@ class Change:
                 )
             if not told and (match is None or commit > match):
                 told = True
-                self.say(f"node {node} is a learner, and catches up ({behind})")
+                self.say(f"node {node} catches up ({behind})")
             before = commit
             await asyncio.sleep(POLL)
 
@@ -155,10 +155,12 @@ async def _add(change: Change, options: argparse.Namespace) -> None:
             change.say(f"node {node} has the address {address}")
     else:
         await change.move(voters, learners | {node}, {node: address})
-        change.say(f"node {node} is a learner")
-    if options.learner or node in voters:
+    if node in voters:
+        change.say(f"node {node} is a voter")
         return
-    await _make_voter(change, node)
+    change.say(f"node {node} is a learner")
+    if not options.learner:
+        await _make_voter(change, node)
 
 
 async def _promote(change: Change, options: argparse.Namespace) -> None:

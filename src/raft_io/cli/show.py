@@ -20,6 +20,8 @@ ROLE_STYLES: Final = {
 WIDE: Final = 200
 """Columns where the output is no terminal: a line is not broken for a program that reads it."""
 
+NARROW: Final = 80
+
 Cell = object
 """What stands in a table; `None` is shown as `-`."""
 
@@ -29,15 +31,18 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     from rich.console import Console
 
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
-    console.print(_table(titles, rows))
+    made = _table(titles, rows, gap=2)
+    if Console(width=WIDE).measure(made).maximum > NARROW:
+        made = _table(titles, rows, gap=1)
+    console.print(made)
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
+def _table(titles: Sequence[str], rows: Sequence[Sequence[Cell]], gap: int) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, gap - 1, 0, 0))
     for place, title in enumerate(titles):
         cells = [row[place] for row in rows]
         numeric = any(isinstance(cell, int) for cell in cells)
