@@ -1,8 +1,9 @@
 """The durable log, the identity of its directory, and the file systems they stand on."""
 
 from raft_io.storage.fs import File, FileSystem, Lock, OsFileSystem
-from raft_io.storage.identity import Identity, check_log, has_identity, open_identity
+from raft_io.storage.identity import Identity, check_log, check_voters, has_identity, open_identity
 from raft_io.storage.memfs import MemoryFileSystem
+from raft_io.storage.peers import PeerFile, Peers
 from raft_io.storage.wal import WalLog
 
 __all__ = [
@@ -12,8 +13,11 @@ __all__ = [
     "Lock",
     "MemoryFileSystem",
     "OsFileSystem",
+    "PeerFile",
+    "Peers",
     "WalLog",
     "check_log",
+    "check_voters",
     "has_identity",
     "open_identity",
 ]
