@@ -79,7 +79,9 @@ def test_other_initial_voters_alone_are_found_by_a_check_of_their_own() -> None:
     again = open_identity(fs, DATA, "red", 1, (1, 2, 3, 4), lambda: 5)
     assert again == made, "the initial voters are those of the first start"
     check_voters(DATA, again, [3, 2, 1, 1])
-    with pytest.raises(IdentityError, match="asked for was node 1 of cluster 'red' with the initial voters 1$"):
+    with pytest.raises(
+        IdentityError, match=r"asked for was node 1 of cluster 'red' with the initial voters 1$"
+    ):
         check_voters(DATA, again, [1])
 
 

@@ -59,6 +59,8 @@ __all__ = [
     "encode_refused",
     "encode_removed",
     "encode_reply",
+    "is_bulk",
+    "is_counted",
 ]
 
 PROTOCOL_VERSION: Final = 2
@@ -89,6 +91,11 @@ MAX_GREETING: Final = 1024
 MAX_JSON: Final = 1024 * 1024
 """The longest JSON in a frame, in bytes."""
 
+INSTALL_SNAPSHOT: Final = 7
+COUNTED: Final = (2, 4, 6, 8)
+"""Types of messages, as raft_io.wire numbers them: the pieces of a snapshot; and the replies that say
+something of the log or the vote of who sends them."""
+
 _MAGIC: Final = b"raft-io\0"
 _HEAD: Final = struct.Struct("<IB")
 _VERSION: Final = struct.Struct("<8sH")
@@ -101,6 +108,16 @@ _CALL: Final = struct.Struct("<QB")
 def encode(kind: int, body: bytes) -> bytes:
     """One frame."""
     return _HEAD.pack(len(body) + 1, kind) + body
+
+
+def is_bulk(frame: bytes) -> bool:
+    """Whether a frame is a piece of a snapshot: others may overtake it."""
+    return len(frame) > 6 and frame[4] == MESSAGE and frame[6] == INSTALL_SNAPSHOT
+
+
+def is_counted(body: bytes) -> bool:
+    """Whether a message, the body of a `MESSAGE`, is a reply that a candidate or a leader counts."""
+    return len(body) > 1 and body[1] in COUNTED
 
 
 class Frames:
@@ -275,7 +292,9 @@ def decode_members(body: bytes) -> tuple[int, dict[int, tuple[str, int]]]:
     (index,) = _NUMBER.unpack_from(body)
     members: dict[int, tuple[str, int]] = {}
     for key, row in _fields(body, _NUMBER.size).items():
-        if not (key.isascii() and key.isdigit() and len(key) < 20 and isinstance(row, list) and len(row) == 2):
+        if not (
+            key.isascii() and key.isdigit() and len(key) < 20 and isinstance(row, list) and len(row) == 2
+        ):
             raise WireError("a table of members that makes no sense")
         address, incarnation = row
         if not isinstance(address, str) or type(incarnation) is not int or not 0 <= incarnation < 1 << 63:

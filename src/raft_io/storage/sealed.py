@@ -35,9 +35,7 @@ def unseal(data: bytes, what: str, path: str, version: int) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptLogError(f"read {what}", f"it makes no sense: {error!r}", path, 0) from error
     if found != version:
-        raise StorageError(
-            f"read {path}", f"it has version {found}; this version of raft-io knows {version}"
-        )
+        raise StorageError(f"read {path}", f"it has version {found}; this version of raft-io knows {version}")
     return fields
 
 
