@@ -16,7 +16,10 @@ COMPILED = [
     *sorted(SOURCE.glob("core/[a-z]*.py")),
     SOURCE / "wire.py",
     *[SOURCE / "storage" / f"{name}.py" for name in ("index", "records", "scan", "wal")],
-    *[SOURCE / "server" / f"{name}.py" for name in ("driver", "envelope", "frames", "requests", "sessions")],
+    *[
+        SOURCE / "server" / f"{name}.py"
+        for name in ("driver", "envelope", "frames", "reads", "requests", "sessions")
+    ],
     *[
         SOURCE / "kv" / f"{name}.py"
         for name in ("batch", "commands", "glob", "keys", "keyspace", "resp", "server", "strings")

@@ -167,6 +167,7 @@ class Node:
             self.machine,
             tick_interval=TICK,
             now=cluster.now,
+            wall=lambda: 0,
             nonce=lambda: cluster.rng.randbytes(16),
             report=self.reports.append,
         )

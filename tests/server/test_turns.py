@@ -41,6 +41,7 @@ class Bench:
             self.machine,
             tick_interval=TICK,
             now=self.now,
+            wall=lambda: 0,
             nonce=lambda: bytes(16),
             report=self.reports.append,
         )
