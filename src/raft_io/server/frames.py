@@ -1,15 +1,15 @@
 """What travels between two servers: length-prefixed frames. docs/wire.md describes them byte by byte.
 
     frame   = length of what follows (4), type (1), body
-    HELLO, WELCOME = magic (8), version (2), node id (8), incarnation (8), length of the address (2),
-              advertised address (UTF-8), cluster id (UTF-8)
+    HELLO, WELCOME = magic (8), version (2), node id (8), incarnation (8), whether it has yet to join (1),
+              length of the address (2), advertised address (UTF-8), cluster id (UTF-8)
     REJECT  = the reason (UTF-8)
     MESSAGE = a message, as raft_io.wire encodes it
     FORWARD = an entry for the leader's log
     REFUSED = session (8), sequence (8) of an entry that an overloaded leader did not take
     JOIN    = whether it stays a learner (1), a greeting: of a node that is to become a member
     REMOVED = index (8) of the membership entry that the receiver is no member by
-    CALL    = number (8), operation (1), JSON: what an operator asks of the leader
+    CALL    = number (8), operation (1), JSON: what an operator asks, of the leader or of any node
     REPLY   = number (8), JSON: the answer to the CALL, or to the JOIN (number 0)
     MEMBERS = index (8), JSON: the replicated table of members as of this entry
 
@@ -26,6 +26,7 @@ from typing import Any, Final
 from raft_io.errors import WireError
 
 __all__ = [
+    "ASK",
     "CALL",
     "CHANGE",
     "FORWARD",
@@ -80,7 +81,9 @@ MEMBERS: Final = 11
 CHANGE: Final = 1
 TRANSFER: Final = 2
 JOINING: Final = 3
-"""The operations of a CALL: change the membership, hand leadership over, let a node join."""
+ASK: Final = 4
+"""The operations of a CALL: change the membership, hand leadership over, let a node join; and of any node,
+not only the leader, an answer that its host has registered."""
 
 MAX_FRAME: Final = 64 * 1024 * 1024
 """The longest frame that is accepted, in bytes."""
@@ -96,10 +99,11 @@ COUNTED: Final = (2, 4, 6, 8)
 """Types of messages, as raft_io.wire numbers them: the pieces of a snapshot; and the replies that say
 something of the log or the vote of who sends them."""
 
+_MAX: Final = 2**63 - 1
 _MAGIC: Final = b"raft-io\0"
 _HEAD: Final = struct.Struct("<IB")
 _VERSION: Final = struct.Struct("<8sH")
-_GREETING: Final = struct.Struct("<8sHQQH")
+_GREETING: Final = struct.Struct("<8sHQQBH")
 _REFUSED: Final = struct.Struct("<QQ")
 _NUMBER: Final = struct.Struct("<Q")
 _CALL: Final = struct.Struct("<QB")
@@ -165,18 +169,21 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """Who a server says it is. `address` is where it can be dialled, `host:port`."""
+    """Who a server says it is. `address` is where it can be dialled, `host:port`; `joining`: it has no data
+    yet, and is not known to be a member."""
 
     cluster_id: str
     node: int
     incarnation: int
     address: str
+    joining: bool = False
     version: int = PROTOCOL_VERSION
 
     def pack(self) -> bytes:
         """The body of a `HELLO` or a `WELCOME`."""
         address = self.address.encode()
-        head = _GREETING.pack(_MAGIC, self.version, self.node, self.incarnation, len(address))
+        flag = 1 if self.joining else 0
+        head = _GREETING.pack(_MAGIC, self.version, self.node, self.incarnation, flag, len(address))
         return head + address + self.cluster_id.encode()
 
     def encode(self, kind: int) -> bytes:
@@ -203,7 +210,11 @@ class Greeting:
             )
         if len(body) < _GREETING.size:
             raise WireError("a greeting that ends early")
-        _, _, node, incarnation, length = _GREETING.unpack_from(body)
+        _, _, node, incarnation, flag, length = _GREETING.unpack_from(body)
+        if flag > 1:
+            raise WireError(f"a flag must be 0 or 1, not {flag}")
+        if node > _MAX or not 0 < incarnation <= _MAX:
+            raise WireError(f"node {node} with incarnation {incarnation}: there is none such")
         end = _GREETING.size + length
         if end > len(body):
             raise WireError("a greeting that ends early")
@@ -212,7 +223,7 @@ class Greeting:
             cluster_id = body[end:].decode()
         except UnicodeDecodeError:
             raise WireError("an address or a cluster id that is not UTF-8") from None
-        return cls(cluster_id, node, incarnation, address, version)
+        return cls(cluster_id, node, incarnation, address, flag == 1, version)
 
 
 def encode_join(greeting: Greeting, learner: bool) -> bytes:
@@ -297,7 +308,9 @@ def decode_members(body: bytes) -> tuple[int, dict[int, tuple[str, int]]]:
         ):
             raise WireError("a table of members that makes no sense")
         address, incarnation = row
-        if not isinstance(address, str) or type(incarnation) is not int or not 0 <= incarnation < 1 << 63:
+        if not isinstance(address, str) or type(incarnation) is not int or not 0 <= incarnation <= _MAX:
+            raise WireError("a table of members that makes no sense")
+        if int(key) > _MAX:
             raise WireError("a table of members that makes no sense")
         members[int(key)] = (address, incarnation)
     return int(index), members

@@ -57,7 +57,9 @@ GONE: Final = "it closed the connection"
 class Host(Protocol):
     """What the connections need of the server they belong to."""
 
-    greeting: Greeting
+    @property
+    def greeting(self) -> Greeting:
+        """How the server introduces itself."""
 
     def objection(self, greeting: Greeting) -> str | None:
         """Why nothing is taken from who says this, if nothing is; else it is remembered."""

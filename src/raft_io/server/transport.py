@@ -127,8 +127,8 @@ class Inbound(asyncio.Protocol):
 class Links:
     """All connections of a server: a `Link` to each peer, an `Inbound` from each, and the listener."""
 
-    def __init__(self, host: Host, rng: random.Random) -> None:
-        self._host = host
+    def __init__(self, rng: random.Random) -> None:
+        self._host: Host | None = None
         self._inbound: set[Inbound] = set()
         self._listener: asyncio.Server | None = None
         self._links: dict[NodeId, Link] = {}
@@ -140,14 +140,19 @@ class Links:
         due."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Inbound(self._host, self._inbound), listen.host, listen.port, start_serving=False
+            lambda: Inbound(self._belonging(), self._inbound), listen.host, listen.port, start_serving=False
         )
         return Address(listen.host, self._listener.sockets[0].getsockname()[1])
 
-    async def serve(self) -> None:
-        """Accept connections."""
+    async def serve(self, host: Host) -> None:
+        """Accept connections, for `host`."""
         assert self._listener is not None
+        self._host = host
         await self._listener.start_serving()
+
+    def _belonging(self) -> Host:
+        assert self._host is not None, "connections are made after it is known whose they are"
+        return self._host
 
     @property
     def peers(self) -> list[NodeId]:
@@ -161,7 +166,7 @@ class Links:
         for peer, addresses in peers.items():
             known = self._links.get(peer)
             if known is None:
-                self._links[peer] = Link(self._host, peer, addresses, self._rng)
+                self._links[peer] = Link(self._belonging(), peer, addresses, self._rng)
             else:
                 known.readdress(addresses)
 
