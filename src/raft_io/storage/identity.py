@@ -13,9 +13,10 @@ from typing import Final, final
 
 from raft_io.core.types import NodeId, checked
 from raft_io.errors import CorruptLogError, IdentityError, StorageError
+from raft_io.storage.disk import make_directory, write_file
 from raft_io.storage.fs import FileSystem
-from raft_io.storage.sealed import read_sealed, seal, unseal, write_sealed
-from raft_io.storage.segments import SUFFIX, make_directory
+from raft_io.storage.names import SUFFIX
+from raft_io.storage.sealed import read_sealed, seal, unseal
 
 __all__ = ["Identity", "check_log", "check_voters", "has_identity", "open_identity"]
 
@@ -105,7 +106,7 @@ def open_identity(
                 f"put the file back: a node that starts without its log may vote twice"
             )
         made = Identity(cluster_id, node_id, voters, incarnation_factory())
-        write_sealed(fs, path, encode(made))
+        write_file(fs, path, encode(made))
     except (FileExistsError, NotADirectoryError) as error:
         raise StorageError(f"open {where}", "it is not a directory") from error
     except OSError as error:

@@ -12,8 +12,9 @@ from typing import Any, Final, final
 
 from raft_io.core.types import NodeId, checked
 from raft_io.errors import CorruptLogError, StorageError
+from raft_io.storage.disk import write_file
 from raft_io.storage.fs import FileSystem
-from raft_io.storage.sealed import read_sealed, seal, unseal, write_sealed
+from raft_io.storage.sealed import read_sealed, seal, unseal
 
 __all__ = ["PeerFile", "Peers"]
 
@@ -108,7 +109,7 @@ class PeerFile:
         if data == self._saved:
             return
         try:
-            write_sealed(self._fs, self._path, data)
+            write_file(self._fs, self._path, data)
         except OSError as error:
             raise StorageError.wrap(f"write {self._path}", error) from error
         self._saved = data

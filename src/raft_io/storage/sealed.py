@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any, Final
 
 from google_crc32c import value
 
 from raft_io.errors import CorruptLogError, StorageError
+from raft_io.storage.disk import read_up_to
 from raft_io.storage.fs import FileSystem
-from raft_io.storage.segments import read_up_to, write_all
 
-__all__ = ["read_sealed", "seal", "unseal", "write_sealed"]
+__all__ = ["read_sealed", "seal", "unseal"]
 
 MAX_SIZE: Final = 1 << 20
 
@@ -49,15 +48,3 @@ def read_sealed(fs: FileSystem, path: str, what: str) -> bytes:
         return read_up_to(file, size, 0)
     finally:
         file.close()
-
-
-def write_sealed(fs: FileSystem, path: str, data: bytes) -> None:
-    """Make `data` the contents of the file, durably: whole, or what it was before. Raises `OSError`."""
-    file = fs.open(path + ".tmp", create=True)
-    try:
-        write_all(file, data, 0)
-        file.sync()
-    finally:
-        file.close()
-    fs.rename(path + ".tmp", path)
-    fs.sync_dir(os.path.dirname(path))
