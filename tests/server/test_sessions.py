@@ -196,7 +196,6 @@ def test_results_that_take_too_many_bytes_are_forgotten_but_not_applied_again(
 
 
 def test_the_time_is_told_before_what_happens_at_it_and_never_goes_back() -> None:
-    held, machine = opened()
     seen: list[object] = []
 
     class Watch(Recorder):

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.server.support import Answers, Recorder
 
-from raft_io import CommandError, RaftError, SessionExpiredError, StorageError
+from raft_io import CommandError, RaftError, SessionExpiredError, SnapshotData, StorageError
 from raft_io.server import snapshots
 from raft_io.server.envelope import Member
-from raft_io.server.sessions import Result, Sessions, State
+from raft_io.server.sessions import Place, Result, Sessions, State
 from raft_io.server.snapshots import Capture, Snapshots, restore
 
 
@@ -31,7 +31,7 @@ def crc(data: bytes) -> bytes:
     return checksum.to_bytes(4, "little")
 
 
-class Paged:
+class Paged(SnapshotData):
     """Contents that are not in memory: every read is counted."""
 
     def __init__(self, data: bytes) -> None:
@@ -155,7 +155,10 @@ def test_any_state_comes_back(
     data: st.DataObject,
 ) -> None:
     listed = [(number, floor, results) for number, (floor, results) in open_sessions.items()]
-    places = [*keys, *[(number, sequence) for number, _, results in listed for sequence in results]]
+    places: list[Place] = [
+        *keys,
+        *[(number, sequence) for number, _, results in listed for sequence in results],
+    ]
     kept = data.draw(st.lists(st.sampled_from(places), unique=True) if places else st.just([]))
     state = State(listed, list(keys.items()), kept, horizon, time, dict(sorted(members.items())))
     whole = write(state, lambda stream: stream.writelines([rest]))
