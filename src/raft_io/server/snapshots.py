@@ -103,7 +103,7 @@ class _Raw(io.RawIOBase):
         return True
 
     def write(self, data: Any, /) -> int:
-        block = bytes(data)
+        block = bytes(data[:BLOCK])
         self._sink.write(block)
         self.checksum = google_crc32c.extend(self.checksum, block)
         return len(block)
