@@ -65,15 +65,19 @@ class Pretended:
 
     async def change_membership(
         self,
-        voters: Iterable[int],
-        learners: Iterable[int] = (),
+        voters: Iterable[int] | None = None,
+        learners: Iterable[int] | None = None,
         *,
         addresses: Mapping[int, str] | None = None,
         timeout: float = 10.0,
     ) -> None:
         await asyncio.sleep(0)
-        self._note("change", list(voters), list(learners), dict(addresses or {}), timeout)
-        self.status = status_of(membership=Membership(voters, learners))
+        self._note("change", voters, learners, dict(addresses or {}), timeout)
+        now = self.status.membership
+        after = Membership(
+            now.voters if voters is None else voters, now.learners if learners is None else learners
+        )
+        self.status = status_of(membership=after)
         self.addresses = {**self.addresses, **(addresses or {})}
         if self.moved is not None:
             self.moved(self)

@@ -194,8 +194,19 @@ def test_the_membership_is_changed_as_asked() -> None:
     server = Pretended()
     body = {"voters": [4, 1, 2], "learners": [5], "addresses": {"4": "10.0.0.4:7104", "5": "[::1]:7105"}}
     status, said = answer(server, post("/members?timeout=2.5", body))
-    assert (status, said) == (200, {"voters": [1, 2, 4], "learners": [5]})
+    assert (status, said["voters"], said["learners"]) == (200, [1, 2, 4], [5])
+    assert said["addresses"]["5"] == "[::1]:7105"
     assert server.asked == [("change", [1, 2, 4], [5], {4: "10.0.0.4:7104", 5: "[::1]:7105"}, 2.5)]
+
+
+def test_a_part_of_the_membership_is_changed() -> None:
+    server = Pretended()
+    assert answer(server, post("/members", {"addresses": {"2": "10.0.0.2:7102"}}))[0] == 200
+    assert answer(server, post("/members", {"learners": []}))[0] == 200
+    assert [each[1:4] for each in server.asked] == [
+        (None, None, {2: "10.0.0.2:7102"}),
+        (None, [], {}),
+    ]
 
 
 def test_leadership_is_handed_over_as_asked() -> None:
@@ -223,7 +234,7 @@ def test_a_snapshot_is_taken_as_asked() -> None:
         ("/members", b'{"voters": [1], "voters": [2]}', (400, "the body is no JSON: a name comes twice")),
         ("/members", b'{"voters": [NaN]}', (400, "the body is no JSON: NaN is no number")),
         ("/members", [1], (422, "the body must be a JSON object")),
-        ("/members", {}, (422, "voters is missing")),
+        ("/members", {}, (422, "nothing to change was named")),
         ("/members", {"voter": [1]}, (422, "unknown member 'voter'")),
         ("/members", {"voters": []}, (422, "voters must name at least one node")),
         ("/members", {"voters": 1}, (422, "voters must be a list of ids")),
@@ -235,11 +246,15 @@ def test_a_snapshot_is_taken_as_asked() -> None:
         ("/members", {"voters": [1, 1]}, (422, "voters holds an id twice")),
         ("/members", {"voters": list(range(1001))}, (422, "voters must be a list of ids")),
         ("/members", {"voters": [1], "addresses": []}, (422, "addresses must be an object")),
-        ("/members", {"voters": [1], "addresses": {"2": "a:1"}}, (422, "addresses holds '2', which is none")),
+        (
+            "/members",
+            {"voters": [1], "addresses": {"a": "a:1"}},
+            (422, "addresses holds 'a', which is no id"),
+        ),
         (
             "/members",
             {"voters": [1], "addresses": {"01": "a:1"}},
-            (422, "addresses holds '01', which is none"),
+            (422, "addresses holds '01', which is no id"),
         ),
         (
             "/members",

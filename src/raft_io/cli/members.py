@@ -84,17 +84,10 @@ class Change:
         self.members = await self.operator.get("/members")
         return self.members
 
-    async def move(
-        self, voters: set[int], learners: set[int], addresses: dict[int, str] | None = None
-    ) -> None:
+    async def move(self, **change: Any) -> None:
         """Change them, and return when that is done."""
-        body = {
-            "voters": sorted(voters),
-            "learners": sorted(learners),
-            "addresses": {str(node): text for node, text in (addresses or {}).items()},
-        }
-        await self.operator.post("/members", body, timeout=max(1.0, self._deadline - time.monotonic()))
-        await self.read()
+        left = max(1.0, self._deadline - time.monotonic())
+        self.members = await self.operator.post("/members", change, timeout=left)
 
     def say(self, line: str) -> None:
         """Tell how far it is."""
@@ -151,10 +144,10 @@ async def _add(change: Change, options: argparse.Namespace) -> None:
         if options.learner and node in voters:
             raise UsageError(f"node {node} is a voter: remove it first, and add it as a learner then")
         if members["addresses"].get(str(node)) != address:
-            await change.move(voters, learners, {node: address})
+            await change.move(addresses={str(node): address})
             change.say(f"node {node} has the address {address}")
     else:
-        await change.move(voters, learners | {node}, {node: address})
+        await change.move(learners=sorted({*learners, node}), addresses={str(node): address})
     if node in voters:
         change.say(f"node {node} is a voter")
         return
@@ -178,7 +171,7 @@ async def _make_voter(change: Change, node: int) -> None:
     # The server promotes who joined by itself.
     voters, learners = set(change.members["voters"]), set(change.members["learners"])
     if node not in voters:
-        await change.move(voters | {node}, learners - {node})
+        await change.move(voters=sorted({*voters, node}), learners=sorted(learners - {node}))
     change.say(f"node {node} is a voter")
 
 
@@ -190,7 +183,7 @@ async def _remove(change: Change, options: argparse.Namespace) -> None:
     if voters == {options.id}:
         raise CommandFailedError(f"node {options.id} is the only voter: there must be one")
     try:
-        await change.move(voters - {options.id}, learners - {options.id})
+        await change.move(voters=sorted(voters - {options.id}), learners=sorted(learners - {options.id}))
     except CommandFailedError as error:
         raise CommandFailedError(f"node {options.id} is not removed yet: {error}") from error
     change.say(f"node {options.id} is removed")

@@ -121,7 +121,9 @@ async def _serve(server: RaftServer, values: config.Values, stop_on_eof: bool) -
             raise _cannot_listen(node, "listen", values, error) from error
         resp = RespServer(server, listen=values["resp"], max_clients=max_clients(MAX_CLIENTS))
         address = {"resp": values["resp"], "peer": str(server.address), "http": values["http"]}
-        http = HttpServer(Admin(server, address, _names(values)).routes(), listen=values["http"])
+        admin = Admin(server, address, _names(values))
+        server.on_ask("status", lambda body: admin.own_status())
+        http = HttpServer(admin.routes(), listen=values["http"])
         for name, listener in (("resp", resp), ("http", http)):
             try:
                 address[name] = str(await listener.start())

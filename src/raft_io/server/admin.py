@@ -68,8 +68,8 @@ class Operated(Protocol):
 
     async def change_membership(
         self,
-        voters: Iterable[NodeId],
-        learners: Iterable[NodeId] = (),
+        voters: Iterable[NodeId] | None = None,
+        learners: Iterable[NodeId] | None = None,
         *,
         addresses: Mapping[NodeId, str] | None = None,
         timeout: float = TIMEOUT,
@@ -243,19 +243,21 @@ class Admin:
 
     async def _change_members(self, request: Request) -> Answer:
         timeout = timeout_of(request)
-        fields = body_of(request, required=("voters",), optional=("learners", "addresses"))
-        voters = ids_of(fields["voters"], "voters")
-        learners = ids_of(fields.get("learners", []), "learners")
-        addresses = addresses_of(fields.get("addresses", {}), {*voters, *learners})
-        if not voters:
+        fields = body_of(request, ("voters", "learners", "addresses"))
+        if not fields:
+            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, "nothing to change was named")
+        voters = ids_of(fields["voters"], "voters") if "voters" in fields else None
+        learners = ids_of(fields["learners"], "learners") if "learners" in fields else None
+        addresses = addresses_of(fields.get("addresses", {}))
+        if voters == []:
             raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, "voters must name at least one node")
-        log.info("node %s: asked for voters %s, learners %s", self._server.status.id, voters, learners)
+        log.info("node %s: asked to change the members: %s", self._server.status.id, fields)
         await self._server.change_membership(voters, learners, addresses=addresses, timeout=timeout)
-        return Reply({"voters": voters, "learners": learners})
+        return Reply(self._membership())
 
     async def _transfer(self, request: Request) -> Answer:
         timeout = timeout_of(request)
-        fields = body_of(request, optional=("target",))
+        fields = body_of(request, ("target",))
         target = fields.get("target")
         if target is not None:
             target = id_of(target, "target")
@@ -268,7 +270,7 @@ class Admin:
 
     async def _snapshot(self, request: Request) -> Answer:
         timeout = timeout_of(request)
-        body_of(request)
+        body_of(request, ())
         return Reply(
             {"id": self._server.status.id, "index": await self._server.take_snapshot(timeout=timeout)}
         )

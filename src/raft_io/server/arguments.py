@@ -118,10 +118,8 @@ def flag_of(request: Request, name: str) -> bool:
     return text == "true"
 
 
-def body_of(
-    request: Request, *, required: tuple[str, ...] = (), optional: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """The JSON object of a request, with these members and no others."""
+def body_of(request: Request, known: tuple[str, ...]) -> dict[str, Any]:
+    """The JSON object of a request, with no members but `known`."""
     try:
         fields = json.loads(request.body, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -129,11 +127,8 @@ def body_of(
     if not isinstance(fields, dict):
         raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, "the body must be a JSON object")
     for name in fields:
-        if name not in (*required, *optional):
+        if name not in known:
             raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, f"unknown member {name!r}")
-    for name in required:
-        if name not in fields:
-            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} is missing")
     return fields
 
 
@@ -165,14 +160,14 @@ def ids_of(value: Any, name: str) -> list[NodeId]:
     return sorted(found)
 
 
-def addresses_of(value: Any, members: set[NodeId]) -> dict[NodeId, str]:
-    """Addresses by id, of some of `members`. Raises `ValueError`."""
+def addresses_of(value: Any) -> dict[NodeId, str]:
+    """Addresses by id. Raises `ValueError`."""
     if not isinstance(value, dict):
         raise _wrong('addresses must be an object such as {"4": "127.0.0.1:7104"}')
     found: dict[NodeId, str] = {}
     for key, text in value.items():
-        if not (key.isascii() and key.isdigit() and str(int(key)) == key and int(key) in members):
-            raise _wrong(f"addresses holds {key!r}, which is none of the members asked for")
+        if not (key.isascii() and key.isdigit() and str(int(key)) == key and int(key) < 2**63):
+            raise _wrong(f"addresses holds {key!r}, which is no id")
         address = Address.parse(text) if isinstance(text, str) else None
         if address is None or not address.port or str(address) != text:
             raise _wrong(f"the address of node {key} must be host:port, such as 127.0.0.1:7104")

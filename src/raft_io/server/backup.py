@@ -18,7 +18,17 @@ from typing import Any, BinaryIO, Final
 
 from google_crc32c import extend, value
 
-from raft_io.core.types import Index, Membership, NodeId, Snapshot, Term, checked, data_size, read_data
+from raft_io.core.types import (
+    Index,
+    Membership,
+    NodeId,
+    Snapshot,
+    SnapshotData,
+    Term,
+    checked,
+    data_size,
+    read_data,
+)
 from raft_io.errors import CorruptLogError, StorageError
 
 __all__ = ["BLOCK", "Backup", "BackupFile", "blocks"]
@@ -98,7 +108,7 @@ async def blocks(backup: Backup, snapshot: Snapshot) -> AsyncGenerator[bytes, No
     yield _CHECK.pack(crc)
 
 
-class BackupFile:
+class BackupFile(SnapshotData):
     """A backup that was opened for reading; its contents can be read as those of a snapshot. Raises
     `CorruptLogError` naming `path` for one that is damaged, `StorageError` for one of a newer version,
     `OSError` if the disk fails. Only `verify` looks at all of the contents."""
@@ -115,7 +125,7 @@ class BackupFile:
         if found != expected:
             raise self._damaged(f"it has {found} bytes and should have {expected}", min(found, expected))
 
-    def read(self, offset: int, size: int) -> bytes:
+    def read(self, offset: int, size: int, /) -> bytes:
         """Bytes of the contents, fewer only at their end."""
         self._file.seek(self._start + offset)
         return self._file.read(min(size, self.size - offset))
