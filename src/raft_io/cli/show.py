@@ -45,7 +45,7 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[Cell]], gap: int) -> T
     made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, gap - 1, 0, 0))
     for place, title in enumerate(titles):
         cells = [row[place] for row in rows]
-        numeric = any(isinstance(cell, int) for cell in cells)
+        numeric = not any(isinstance(cell, str) for cell in cells)
         made.add_column(title, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         texts = ["-" if cell is None else str(cell) for cell in row]
