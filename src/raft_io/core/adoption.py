@@ -62,8 +62,8 @@ def as_of(st: State, index: i64) -> Membership:
 def may_lead(st: State) -> bool:
     """Whether this node may stand for election: a voter, or one that an uncommitted change removes.
 
-    Such a one may be the only node that can bring about the commit of its own removal (thesis, section 4.2.2).
-    It does not count itself. One level is enough: a change is begun only once the one before is committed.
+    Such a one may be the only node that can bring about the commit of its own removal (thesis, 4.2.2). It
+    does not count itself. One level is enough: a change is begun only once the one before is committed.
     """
     if st.votes:
         return True
