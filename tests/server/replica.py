@@ -90,6 +90,13 @@ class WatchedLog(RaftLog):
         self.durable_terms = list(self.terms)
         self.durable_state = log.hard_state()
 
+    def keeps(self, last: Index) -> bool:
+        """Whether a crash now would leave what is here through `last`."""
+        pairs = zip(self.durable_terms, self.terms[:last], strict=False)
+        return len(self.durable_terms) >= last and all(
+            durable == term for durable, term in pairs if durable is not None and term is not None
+        )
+
     def last_index(self) -> Index:
         return self.log.last_index()
 
@@ -381,5 +388,4 @@ class Node:
             and message.success
             and self.log.hard_state().term == message.term
         ):
-            durable = self.log.durable_terms[: message.match_index]
-            assert durable == self.log.terms[: message.match_index], f"{message}, which is not durable"
+            assert self.log.keeps(message.match_index), f"{message}, which is not durable"

@@ -13,7 +13,6 @@ from raft_io import (
     OverloadedError,
     RaftError,
     SessionExpiredError,
-    TransferInProgressError,
 )
 from raft_io.server import envelope, requests
 from raft_io.server.envelope import Member
@@ -374,7 +373,7 @@ def test_what_no_leader_ever_took_is_certainly_not_applied() -> None:
     [entry] = desk.due(forwarded=False)
     desk.requests.postponed(entry.sequence)
     desk.expire(1.0)
-    assert isinstance(late.error, TransferInProgressError)
+    assert isinstance(late.error, NotLeaderError)
     desk.requests.abandon(RaftError("the end"))
     desk.deliver()
     assert str(left.error) == "the end"
