@@ -72,9 +72,5 @@ def commands(outbound: Outbound) -> envelope.Requests:
     return entry
 
 
-def sequences(due: list[Outbound]) -> list[int]:
-    return [outbound.sequence for outbound in due]
-
-
 def since(outbound: Outbound) -> list[int]:
     return [command.since for command in commands(outbound).commands]
