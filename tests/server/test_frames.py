@@ -122,7 +122,10 @@ def test_a_greeting_says_what_is_wrong_with_it() -> None:
         (whole[:20], "ends early"),
         (whole[:30], "ends early"),
         (b"x" + whole[1:], "no raft-io server"),
-        (Greeting("c", 1, 2, "", version=9).pack(), "version 9 is newer than 2.*upgrade raft-io on this side"),
+        (
+            Greeting("c", 1, 2, "", version=9).pack(),
+            "version 9 is newer than 2.*upgrade raft-io on this side",
+        ),
         (OLD, "version 1 is older than 2.*upgrade raft-io on the other side"),
         (whole + b"\xff", "not UTF-8"),
         (whole[:26] + b"\x02" + whole[27:], "a flag must be 0 or 1, not 2"),
@@ -146,7 +149,9 @@ JSON = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) 
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 255), JSON)
-def test_calls_and_answers_come_back_as_they_were(number: int, operation: int, fields: dict[str, Any]) -> None:
+def test_calls_and_answers_come_back_as_they_were(
+    number: int, operation: int, fields: dict[str, Any]
+) -> None:
     [(kind, body)] = Frames(1 << 20).feed(frames.encode_call(number, operation, fields))
     assert (kind, frames.decode_call(body)) == (frames.CALL, (number, operation, fields))
     [(kind, body)] = Frames(1 << 20).feed(frames.encode_reply(number, fields))
@@ -208,7 +213,12 @@ def test_what_is_wrong_with_a_body_is_said() -> None:
     ]:
         with pytest.raises(WireError, match=reason):
             frames.decode_members(body)
-    for text in (b'{"x": ["a", 1]}', b'{"1": ["a", 1.5]}', b'{"1": ["a", 1, 2]}', b'{"99999999999999999999": 1}'):
+    for text in (
+        b'{"x": ["a", 1]}',
+        b'{"1": ["a", 1.5]}',
+        b'{"1": ["a", 1, 2]}',
+        b'{"99999999999999999999": 1}',
+    ):
         with pytest.raises(WireError, match="makes no sense"):
             frames.decode_members(bytes(8) + text)
     for body in (b"", b"\x02" + Greeting("c", 1, 2, "h:1").pack()):

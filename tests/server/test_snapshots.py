@@ -106,8 +106,10 @@ def test_a_large_state_is_written_and_read_in_blocks() -> None:
 
     machine = Large()
     sink = Sink()
-    Capture(7, FULL, machine.capture()).write(sink)
-    assert max(len(part) for part in sink.parts) <= snapshots.BLOCK
+    pauses: list[None] = []
+    Capture(7, FULL, machine.capture()).write(sink, lambda: pauses.append(None))
+    assert max(len(part) for part in sink.parts) <= snapshots.PIECE
+    assert len(pauses) == len(sink.parts) - 1
     data = Paged(b"".join(sink.parts))
     restore(data, Sessions(machine), machine)
     assert data.largest <= 1_000_000

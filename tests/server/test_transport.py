@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import random
@@ -23,6 +24,13 @@ from raft_io.server.frames import Greeting
 from raft_io.server.link import Link
 
 HELLO = Greeting("raft-io", 2, 7, "127.0.0.1:1").encode(frames.HELLO)
+"""Of a node 2 that nobody has met yet."""
+
+
+def incarnation_of(data_dir: Path) -> int:
+    """What the node introduces itself with."""
+    found: int = json.loads((data_dir / "identity.json").read_text())["incarnation"]
+    return found
 
 
 def message(sent: Any) -> bytes:
@@ -40,31 +48,58 @@ def greeting(**changes: Any) -> bytes:
     return Greeting(**fields).encode(frames.HELLO)
 
 
-HOSTILE = {
-    "noise": (random.Random(1).randbytes(4096), "bytes; 1 to 1024 are accepted"),
-    "http": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "bytes; 1 to 1024 are accepted"),
-    "a huge frame": (struct.pack("<IB", 2**32 - 1, frames.HELLO), "4294967295 bytes; 1 to 1024 are accepted"),
-    "an empty frame": (bytes(5), "a frame of 0 bytes"),
-    "no greeting": (message(RequestVote(9, 2, 0, 0)), "a frame before the greeting"),
-    "wrong magic": (frames.encode(frames.HELLO, b"kafka-1\0" + bytes(20)), "no raft-io server"),
-    "a short greeting": (frames.encode(frames.HELLO, b"raft-io\0"), "a greeting that ends early"),
-    "a newer version": (greeting(version=3), "protocol version 3 is newer than 2, which this side speaks"),
-    "an older version": (greeting(version=1), "protocol version 1 is older than 2, which this side speaks"),
-    "wrong cluster": (greeting(cluster_id="a\nb"), r"cluster 'a\nb'; this is cluster 'raft-io'"),
-    "wrong node": (greeting(node=9), "node 9 is no peer of node 1"),
-    "own id": (greeting(node=1), "node 1 is this node itself"),
-    "half a greeting": (HELLO[:20], "no greeting in 0.2 seconds"),
-    "nothing": (b"", "no greeting in 0.2 seconds"),
-    "two greetings": (HELLO + HELLO, "a frame of unknown type 1"),
-    "an unknown frame": (HELLO + frames.encode(99, b"x"), "a frame of unknown type 99"),
-    "no message": (HELLO + frames.encode(frames.MESSAGE, b"\xff" * 40), "malformed message"),
-    "in another's name": (HELLO + message(RequestVote(9, 3, 0, 0)), "a message in the name of node 3"),
-    "another's vote": (HELLO + message(RequestVoteReply(9, True, 3)), "a message in the name of node 3"),
-    "another's entries": (HELLO + message(AppendEntries(9, 3, 0, 0, (), 0)), "in the name of node 3"),
-    "another's reply": (HELLO + message(AppendEntriesReply(9, True, 3, 0)), "in the name of node 3"),
-    "no entry": (HELLO + frames.encode(frames.FORWARD, b"rubbish"), "a forwarded entry that is none"),
-    "no refusal": (HELLO + frames.encode(frames.REFUSED, b"rubbish"), "a refusal of the wrong length"),
-}
+def hostile(incarnation: int) -> dict[str, tuple[bytes, str]]:
+    """What to send, and why it is refused. `incarnation`: that of the real node 2."""
+    hello = greeting(incarnation=incarnation)
+    return {
+        "noise": (random.Random(1).randbytes(4096), "bytes; 1 to 1024 are accepted"),
+        "http": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "bytes; 1 to 1024 are accepted"),
+        "a huge frame": (
+            struct.pack("<IB", 2**32 - 1, frames.HELLO),
+            "4294967295 bytes; 1 to 1024 are accepted",
+        ),
+        "an empty frame": (bytes(5), "a frame of 0 bytes"),
+        "no greeting": (message(RequestVote(9, 2, 0, 0)), "a frame before the greeting"),
+        "wrong magic": (frames.encode(frames.HELLO, b"kafka-1\0" + bytes(20)), "no raft-io server"),
+        "a short greeting": (frames.encode(frames.HELLO, b"raft-io\0"), "a greeting that ends early"),
+        "a newer version": (
+            greeting(version=3),
+            "protocol version 3 is newer than 2, which this side speaks",
+        ),
+        "an older version": (
+            greeting(version=1),
+            "protocol version 1 is older than 2, which this side speaks",
+        ),
+        "wrong cluster": (greeting(cluster_id="a\nb"), r"cluster 'a\nb'; this is cluster 'raft-io'"),
+        "wrong node": (greeting(node=9), "node 9 is no peer of node 1"),
+        "own id": (greeting(node=1), "node 1 is this node itself"),
+        "half a greeting": (hello[:20], "no greeting in 0.2 seconds"),
+        "nothing": (b"", "no greeting in 0.2 seconds"),
+        "two greetings": (hello + hello, "a frame of unknown type 1"),
+        "an unknown frame": (hello + frames.encode(99, b"x"), "a frame of unknown type 99"),
+        "no message": (hello + frames.encode(frames.MESSAGE, b"\xff" * 40), "malformed message"),
+        "in another's name": (hello + message(RequestVote(9, 3, 0, 0)), "a message in the name of node 3"),
+        "another's vote": (hello + message(RequestVoteReply(9, True, 3)), "a message in the name of node 3"),
+        "another's entries": (hello + message(AppendEntries(9, 3, 0, 0, (), 0)), "in the name of node 3"),
+        "another's reply": (hello + message(AppendEntriesReply(9, True, 3, 0)), "in the name of node 3"),
+        "no entry": (hello + frames.encode(frames.FORWARD, b"rubbish"), "a forwarded entry that is none"),
+        "no refusal": (hello + frames.encode(frames.REFUSED, b"rubbish"), "a refusal of the wrong length"),
+        "another life": (greeting(), "node 2 comes with another data directory than the one it is known by"),
+        "no data": (greeting(incarnation=8, joining=True), "raft-io serve --join"),
+        "no call": (hello + frames.encode(frames.CALL, b"x"), "a call that ends early"),
+        "no answer": (hello + frames.encode(frames.REPLY, b"x"), "an answer that ends early"),
+        "no table": (hello + frames.encode(frames.MEMBERS, bytes(8)), "a body that is no JSON"),
+        "no notice": (hello + frames.encode(frames.REMOVED, b"x"), "a notice of removal of the wrong length"),
+        "no join": (frames.encode(frames.JOIN, b"\x02"), "a request to join that makes no sense"),
+        "to join another cluster": (
+            frames.encode_join(Greeting("other", 9, 7, "127.0.0.1:1"), False),
+            "cluster 'other'",
+        ),
+        "to join as this very node": (
+            frames.encode_join(Greeting("raft-io", 1, 7, "127.0.0.1:1"), False),
+            "node 1 is this node itself",
+        ),
+    }
 
 
 @pytest.fixture
@@ -96,7 +131,7 @@ def test_who_misbehaves_is_refused_in_one_line_each_and_nothing_is_lost(
             await cluster.stop(2)
             await cluster.servers[1].propose(b"before", timeout=20)
             term = cluster.servers[1].status.term
-            for data, reason in HOSTILE.values():
+            for data, reason in hostile(incarnation_of(tmp_path / "node-2")).values():
                 await attack(cluster.ports[0], data, reason)
             assert await cluster.servers[3].propose(b"after", timeout=20) == b"2"
             assert cluster.servers[1].status.term == term, "nobody's word but a peer's moves the term"

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final, Protocol, TypeVar
 
 from raft_io.core.actions import MembershipChanged, MembershipCommitted
 from raft_io.core.config import RaftConfig
 from raft_io.core.events import Event
 from raft_io.core.node import RaftNode
 from raft_io.core.types import Index, Membership, NodeId, Term
-from raft_io.errors import RemovedError, WireError
+from raft_io.errors import RaftError, RemovedError, WireError
 from raft_io.server import frames
 from raft_io.server.address import Address
 from raft_io.server.calls import Calls
@@ -31,6 +31,12 @@ log = logging.getLogger("raft_io.server")
 
 MAX_JOINING: Final = 64
 """Requests to join that are under way; above it they are refused."""
+
+
+PARTING: Final = 0.1
+"""Seconds for which a node that was removed, and those who are rid of it, still talk."""
+
+Value = TypeVar("Value")
 
 
 class Shell(Protocol):
@@ -116,8 +122,10 @@ class Cluster:
         self._answers: dict[str, Callable[[Any], Any]] = {}
         self._membership = self.node.membership
         self._leader: NodeId | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
         self._removing: asyncio.TimerHandle | None = None
+        self._parting: asyncio.TimerHandle | None = None
 
     # What operations and connections need of a server.
 
@@ -249,11 +257,23 @@ class Cluster:
     async def _join(self, fields: dict[str, Any], answer: Callable[[dict[str, Any]], None]) -> None:
         answer(await self.calls.told(self.operator.ask_leader(frames.JOINING, fields, fields["timeout"])))
 
-    def spawn(self, work: Any) -> None:
-        """Run a coroutine until it ends, or the server does."""
+    def spawn(self, work: Coroutine[Any, Any, Value]) -> asyncio.Task[Value]:
+        """Run it until it ends, or the server does."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def run(self, work: Coroutine[Any, Any, Value]) -> Value:
+        """What `work` returns, for a caller: told if the server ends before."""
+        task = self.spawn(work)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if self._closing and caller is not None and not caller.cancelling():
+                raise RaftError("the server stops") from None
+            raise
 
     # Life.
 
@@ -265,8 +285,10 @@ class Cluster:
 
     async def close(self) -> None:
         """Give up what is under way, and all connections."""
-        if self._removing is not None:
-            self._removing.cancel()
+        self._closing = True
+        for timer in (self._removing, self._parting):
+            if timer is not None:
+                timer.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -279,7 +301,6 @@ class Cluster:
     def after_turn(self, output: Output) -> None:
         """Look at what has changed."""
         node = self.node
-        farewells: dict[NodeId, bytes] = {}
         for change in output.changes:
             if isinstance(change, MembershipChanged):
                 self.members_known.changed(self._membership, change.membership)
@@ -292,27 +313,44 @@ class Cluster:
         if output.changes and not node.membership.outgoing:
             index = membership_index(node)
             if index <= node.commit_index:
-                farewells = self.members_known.committed(index)
+                self._part(self.members_known.committed(index))
         if output.members_changed:
             self.members_known.adopt(self._shell.driver.members, node.last_applied)
-            told = self.members_known.tell()
-            for peer in self._links.peers:
-                self.post(peer, told)
         leader = node.leader
         if output.changes or output.members_changed or leader != self._leader:
             self._leader = leader
-            self._relink(farewells)
+            self._relink()
+        if output.changes or output.members_changed:
+            told = self.members_known.tell()
+            for peer in self._links.peers:
+                self.post(peer, told)
         self._callbacks.leadership(node.is_leader, node.term)
 
-    def _relink(self, farewells: dict[NodeId, bytes] | None = None) -> None:
-        self._links.update(self.members_known.links(), farewells or {})
-        for stranger in self.members_known.strangers():
-            self._links.hang_up(stranger)
+    def _relink(self) -> None:
+        if not self._closing:
+            self._links.update(self.members_known.links())
+            for stranger in self.members_known.strangers():
+                self._links.hang_up(stranger)
+
+    def _part(self, farewells: dict[NodeId, bytes]) -> None:
+        """Tell those who left that they have. The connections to them stay for a moment: one of them may have
+        asked for it, and waits for the answer."""
+        for peer, farewell in farewells.items():
+            self.post(peer, farewell)
+        if farewells and self._parting is None:
+            loop = asyncio.get_running_loop()
+            self._parting = loop.call_later(PARTING, self._parted)
+
+    def _parted(self) -> None:
+        self._parting = None
+        self.members_known.part()
+        self._relink()
 
     def _check_removed(self, index: Index) -> None:
         if self._removing is None and self.members_known.is_removed(index):
-            # A leader that is removed tells the others of it first, with its last heartbeat.
-            delay = self.config.heartbeat_interval * self.tick_interval
+            # A leader that is removed tells the others of it first, with its last heartbeat; and who asked for
+            # the removal of this very node gets the answer.
+            delay = max(self.config.heartbeat_interval * self.tick_interval, PARTING)
             loop = asyncio.get_running_loop()
             self._removing = loop.call_later(delay, self._remove, index)
 

@@ -155,7 +155,7 @@ def stamp(data: bytes, time: int) -> bytes:
     """The entry with the leader's time in it, in ms since the epoch. One of version 1 has no place for it."""
     if data[0] != VERSION:
         return data
-    return b"".join((data[:_TIME_AT], _TIME.pack(time), data[_HEAD.size :]))
+    return b"".join([data[:_TIME_AT], _TIME.pack(time), memoryview(data)[_HEAD.size :]])
 
 
 def is_envelope(data: bytes) -> bool:

@@ -170,7 +170,7 @@ class Outbound(asyncio.Protocol):
         """Nobody wants the connection any more."""
         if self.transport is not None:
             self.transport.abort()
-        if self.greeted.done() and not self.greeted.cancelled():
+        if not self.greeted.cancel() and not self.greeted.cancelled():
             self.greeted.exception()
 
 
@@ -237,16 +237,14 @@ class Link:
                 self._transport.abort()
             self._is_up.set()
 
-    def leave(self, farewell: bytes) -> None:
-        """Make no other connection, and end this one when `farewell` has left."""
+    def leave(self) -> None:
+        """Make no other connection, and end this one when everything has left."""
         transport = self._transport
         if transport is None or transport.is_closing():
             self.task.cancel()
         elif self._leaving is None:
             loop = asyncio.get_running_loop()
             self._leaving = loop.call_later(GRACE, transport.abort)
-            if farewell:
-                _write(transport, farewell)
             transport.close()
 
     def peer_is_up(self) -> None:

@@ -88,9 +88,9 @@ class Members:
         self._initial = initial
         self._greeted: dict[NodeId, Row] = {}
         """What those who are connected now have said of themselves."""
-        self._told: dict[NodeId, Row] = {}
-        self._told_index: Index = 0
-        """The newest table that a peer has told of, if it is newer than the own one."""
+        self._heard: dict[NodeId, Row] = {}
+        self._heard_index: Index = 0
+        """The newest table that a peer has told of, and the index as of which it is."""
         self._lingering: set[NodeId] = set()
         """Those who leave by a change that is not committed yet."""
 
@@ -139,6 +139,13 @@ class Members:
         row = self._peers.members.get(node)
         return row[1] if row is not None and row[1] else self.met(node)
 
+    @property
+    def _told(self) -> dict[NodeId, Row]:
+        """What peers have told that this node does not know better by now."""
+        if self._heard and self._heard_index <= max(self._peers.as_of, self._node.last_applied):
+            self._heard = {}
+        return self._heard
+
     def _addresses(self, node: NodeId) -> list[str]:
         """Where a peer may be reached, the best first."""
         found: list[str] = []
@@ -184,7 +191,8 @@ class Members:
         if raft.leader == node or node in self._told or not everyone(raft.membership):
             return True
         guests = [guest for guest in self._greeted if guest not in everyone(raft.membership)]
-        return raft.leader is None and raft.log.last_index() > 0 and len(guests) < MAX_GUESTS
+        room = node in guests or len(guests) < MAX_GUESTS
+        return raft.leader is None and raft.log.last_index() > 0 and room
 
     def _meet(self, node: NodeId, incarnation: int) -> str | None:
         self._peers.met[node] = incarnation
@@ -224,7 +232,8 @@ class Members:
         """Whom to keep connections to, and where they may be reached: the members, and those who may have
         become members and have connected."""
         membership = self._node.membership
-        wanted = (everyone(membership) | self._lingering | set(self._greeted)) - {self._node.id}
+        guests = [node for node in self._greeted if self._may_be_member(node)]
+        wanted = everyone(membership).union(self._lingering, guests) - {self._node.id}
         found: dict[NodeId, tuple[Address, ...]] = {}
         for node in sorted(wanted):
             addresses = tuple([each for each in map(_parsed, self._addresses(node)) if each is not None])
@@ -254,8 +263,6 @@ class Members:
             return  # the log is applied anew after a restart
         self._peers.as_of = applied
         self._peers.members = {node: (member.address, member.incarnation) for node, member in table.items()}
-        if applied >= self._told_index:
-            self._told = {}
         row = self._peers.members.get(self._node.id)
         if row is not None and row[1] == self._own[1] and self._peers.joined == 0:
             self._peers.joined = applied
@@ -272,16 +279,16 @@ class Members:
         """A member tells of the table as of `index`."""
         if not self.counts(peer) or peer not in everyone(self._node.membership):
             return
-        if index > max(self._told_index, self._peers.as_of):
-            self._told_index = index
-            self._told = {node: row for node, row in table.items() if node != self._node.id}
+        if index > max(self._heard_index, self._peers.as_of, self._node.last_applied):
+            self._heard_index = index
+            self._heard = {node: row for node, row in table.items() if node != self._node.id}
 
     def tell(self) -> bytes:
         """The frame for others to `hear`."""
         table: dict[NodeId, Row] = {}
-        for node in {*everyone(self._node.membership), *self._peers.members}:
+        for node in sorted(everyone(self._node.membership)):
             table[node] = (self.address(node) or "", self._incarnation(node))
-        return frames.encode_members(self._peers.as_of, table)
+        return frames.encode_members(max(self._peers.as_of, self._node.last_applied), table)
 
     def changed(self, before: Membership, after: Membership) -> None:
         """Another membership is in force."""
@@ -289,12 +296,16 @@ class Members:
         self._lingering -= everyone(after)
 
     def committed(self, index: Index) -> dict[NodeId, bytes]:
-        """A membership is committed. What to say to those who left by it, if this node leads."""
-        if index < membership_index(self._node):
-            return {}
-        gone = sorted(self._lingering)
+        """The membership at `index`, the last one, is committed. What to say to those who left by it, if this
+        node leads; else they are forgotten at once."""
+        if self._node.is_leader:
+            return {node: frames.encode_removed(index) for node in sorted(self._lingering)}
         self._lingering = set()
-        return dict.fromkeys(gone, frames.encode_removed(index)) if self._node.is_leader else {}
+        return {}
+
+    def part(self) -> None:
+        """They have been told."""
+        self._lingering = set()
 
     def is_removed(self, index: Index) -> bool:
         """Whether this node, which is no member by the membership at `index`, has been one and is none now.

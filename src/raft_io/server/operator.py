@@ -317,7 +317,7 @@ class Leading:
             for follower in self._node.status.followers
             if follower.id in among and follower.part == "voter" and self.hears(follower)
         ]
-        best = max(heard, key=lambda follower: follower.match_index, default=None)
+        best = max(heard, key=lambda follower: (follower.match_index, -follower.silent), default=None)
         return None if best is None else best.id
 
     def hears(self, follower: FollowerStatus) -> bool:

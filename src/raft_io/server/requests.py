@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from raft_io.errors import NotLeaderError, OverloadedError, SessionExpiredError, TransferInProgressError
+from raft_io.errors import NotLeaderError, OverloadedError, SessionExpiredError
 from raft_io.server import envelope
 from raft_io.server.envelope import Member
 from raft_io.server.sessions import Applied, Opened, Sessions
@@ -372,5 +372,5 @@ class Requests:
 def _overdue(outbound: Outbound) -> Exception:
     """Why there is no answer: what no leader took in was certainly not applied."""
     if outbound.attempts == 0:
-        return TransferInProgressError()
+        return NotLeaderError(None)
     return TimeoutError("the outcome is unknown: no answer in time")

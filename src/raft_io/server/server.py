@@ -407,7 +407,8 @@ class RaftServer:
         was found in `timeout` seconds, `TimeoutError` when the outcome is unknown.
         """
         self._check_running()
-        await self._cluster.operator.change_membership(voters, learners, addresses or {}, timeout)
+        operator = self._cluster.operator
+        await self._cluster.run(operator.change_membership(voters, learners, addresses or {}, timeout))
 
     async def transfer_leadership(
         self, target: NodeId | None = None, *, timeout: float = DEFAULT_TIMEOUT
@@ -419,7 +420,7 @@ class RaftServer:
         timeout; `NotLeaderError` and `TimeoutError` as `change_membership` does.
         """
         self._check_running()
-        return await self._cluster.operator.transfer(target, timeout)
+        return await self._cluster.run(self._cluster.operator.transfer(target, timeout))
 
     async def take_snapshot(self, *, timeout: float = DEFAULT_TIMEOUT) -> Index:
         """Have this node take a snapshot of what it has applied; returns its index once it is durable. Raises
@@ -434,7 +435,7 @@ class RaftServer:
         """What another server answers that has an answer to `kind` (see `on_ask`): JSON for JSON. Raises
         `RaftError` or `ValueError` as it does, and `TimeoutError`."""
         self._check_running()
-        return await self._cluster.ask(node, kind, body, timeout)
+        return await self._cluster.run(self._cluster.ask(node, kind, body, timeout))
 
     def on_ask(self, kind: str, answer: Callable[[Any], Any]) -> None:
         """Answer other servers that `ask` for `kind`. For a server that was started."""

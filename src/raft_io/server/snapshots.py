@@ -53,7 +53,10 @@ _REFUSAL: Final = 1
 _EXPIRED: Final = 2
 
 BLOCK: Final = 256 * 1024
-"""Bytes written or read at a time."""
+"""Bytes read at a time."""
+
+PIECE: Final = 64 * 1024
+"""Bytes written at a time. Making them keeps other threads waiting."""
 
 MAX_PIECE: Final = 64 * 1024 * 1024
 """The longest key, result or address that can be: a longer one is damage."""
@@ -71,6 +74,10 @@ class Sink(Protocol):
 # Writing.
 
 
+def _go_on() -> None:
+    pass
+
+
 class Capture:
     """The state at `index`, ready to be written by another thread while applies go on."""
 
@@ -81,10 +88,11 @@ class Capture:
         self._state = state
         self._machine = machine
 
-    def write(self, sink: Sink) -> None:
-        """Write it. Raises what `sink` or the state machine raises: then there is no snapshot."""
-        raw = _Raw(sink)
-        stream = io.BufferedWriter(raw, BLOCK)
+    def write(self, sink: Sink, pause: Callable[[], None] = _go_on) -> None:
+        """Write it. `pause` is called after every piece, to let other threads have their turn. Raises what
+        `sink` or the state machine raises: then there is no snapshot."""
+        raw = _Raw(sink, pause)
+        stream = io.BufferedWriter(raw, PIECE)
         stream.write(_HEAD.pack(_MAGIC, VERSION))
         _write_state(stream, self._state)
         self._machine(stream)
@@ -93,20 +101,22 @@ class Capture:
 
 
 class _Raw(io.RawIOBase):
-    """Passes blocks on and sums them up."""
+    """Passes pieces on and sums them up."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, pause: Callable[[], None]) -> None:
         self._sink = sink
+        self._pause = pause
         self.checksum = 0
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any, /) -> int:
-        block = bytes(data[:BLOCK])
-        self._sink.write(block)
-        self.checksum = google_crc32c.extend(self.checksum, block)
-        return len(block)
+        piece = bytes(data[:PIECE])
+        self._sink.write(piece)
+        self.checksum = google_crc32c.extend(self.checksum, piece)
+        self._pause()
+        return len(piece)
 
 
 def _write_state(stream: BinaryIO, state: State) -> None:

@@ -159,10 +159,10 @@ class Links:
         """Whom there are links to."""
         return list(self._links)
 
-    def update(self, peers: Mapping[NodeId, tuple[Address, ...]], farewells: Mapping[NodeId, bytes]) -> None:
-        """Keep links to exactly these peers, at these addresses. A peer that is let go gets its farewell."""
+    def update(self, peers: Mapping[NodeId, tuple[Address, ...]]) -> None:
+        """Keep links to exactly these peers, at these addresses."""
         for peer in [peer for peer in self._links if peer not in peers]:
-            self._let_go(self._links.pop(peer), farewells.get(peer, b""))
+            self._let_go(self._links.pop(peer))
         for peer, addresses in peers.items():
             known = self._links.get(peer)
             if known is None:
@@ -170,10 +170,10 @@ class Links:
             else:
                 known.readdress(addresses)
 
-    def _let_go(self, leaving: Link, farewell: bytes) -> None:
+    def _let_go(self, leaving: Link) -> None:
         self._leaving.add(leaving)
         leaving.task.add_done_callback(lambda _: self._leaving.discard(leaving))
-        leaving.leave(farewell)
+        leaving.leave()
 
     def peer_is_up(self, peer: NodeId) -> None:
         """The peer has just been heard of."""
