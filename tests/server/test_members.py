@@ -441,7 +441,7 @@ def test_a_node_that_was_away_while_another_lost_its_disk_is_led_by_that_one(tmp
         async with growing(tmp_path, size=5) as cluster:
             leader = await cluster.leader()
             await leader.propose(b"a")
-            away, lost, *others = [node_id(each) for each in cluster.followers(leader)]
+            away, lost, *_ = [node_id(each) for each in cluster.followers(leader)]
             await cluster.stop(away)
             await cluster.stop(lost)
             shutil.rmtree(tmp_path / f"node-{lost}")
@@ -730,7 +730,7 @@ def test_how_peers_reach_a_node_is_checked_when_it_is_made(tmp_path: Path) -> No
         made(listen="0.0.0.0:7000")
     with pytest.raises(ValueError, match="advertise is needed"):
         made(listen="[::]:7000")
-    with pytest.raises(ValueError, match="cannot dial 0.0.0.0"):
+    with pytest.raises(ValueError, match="cannot dial 0"):
         made(advertise="0.0.0.0:7000")
     with pytest.raises(ValueError, match="not both"):
         made(peers={2: "127.0.0.1:1"}, join="127.0.0.1:2")

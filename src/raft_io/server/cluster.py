@@ -25,7 +25,7 @@ from raft_io.server.membership import Members, everyone, membership_index
 from raft_io.server.operator import Leading, Operator, deadline_of
 from raft_io.server.transport import Links
 
-__all__ = ["Callbacks", "Cluster", "Shell"]
+__all__ = ["Callbacks", "Cluster", "Owner"]
 
 log = logging.getLogger("raft_io.server")
 
@@ -39,7 +39,7 @@ PARTING: Final = 0.1
 Value = TypeVar("Value")
 
 
-class Shell(Protocol):
+class Owner(Protocol):
     """The server, as this sees it."""
 
     config: RaftConfig
@@ -107,14 +107,14 @@ class Cluster:
     """See above. `own` is the greeting of this server, as it is when it is a member."""
 
     def __init__(
-        self, shell: Shell, own: Greeting, members: Members, links: Links, callbacks: Callbacks
+        self, owner: Owner, own: Greeting, members: Members, links: Links, callbacks: Callbacks
     ) -> None:
-        self._shell = shell
+        self._owner = owner
         self._own = own
         self._links = links
         self._callbacks = callbacks
         self.members_known = members
-        self.config = shell.config
+        self.config = owner.config
         self.calls = Calls(self, self._serve)
         self.leading = Leading(self)
         self.operator = Operator(self, self.calls)
@@ -132,12 +132,12 @@ class Cluster:
     @property
     def node(self) -> RaftNode:
         """The server's node."""
-        return self._shell.driver.node
+        return self._owner.driver.node
 
     @property
     def tick_interval(self) -> float:
         """Seconds of a tick."""
-        return self._shell.tick_interval
+        return self._owner.tick_interval
 
     @property
     def greeting(self) -> Greeting:
@@ -163,17 +163,17 @@ class Cluster:
             else:
                 future.set_exception(error)
 
-        self._shell.driver.operate(event, done)
-        self._shell.schedule()
+        self._owner.driver.operate(event, done)
+        self._owner.schedule()
         return future
 
     async def set_member(self, node: NodeId, member: Member, timeout: float) -> None:
         """Replicate a row of the table of members."""
-        await self._shell.set_member(node, member, timeout)
+        await self._owner.set_member(node, member, timeout)
 
     async def read(self, query: Callable[[Any], Any], *, timeout: float) -> Any:
         """Run `query` at a linearizable point."""
-        return await self._shell.read(query, timeout=timeout)
+        return await self._owner.read(query, timeout=timeout)
 
     def post(self, peer: NodeId, frame: bytes) -> None:
         """Send a frame to a peer, or drop it."""
@@ -225,16 +225,16 @@ class Cluster:
     def link_restored(self, peer: NodeId) -> None:
         """The connection to `peer` was made anew."""
         self.post(peer, self.members_known.tell())
-        self._shell.driver.link_restored(peer)
-        self._shell.schedule()
+        self._owner.driver.link_restored(peer)
+        self._owner.schedule()
 
     def frame(self, peer: NodeId, kind: int, body: bytes) -> None:
         """A frame arrived. Raises `WireError`."""
         if kind in (frames.MESSAGE, frames.FORWARD, frames.REFUSED):
             if kind == frames.MESSAGE and frames.is_counted(body) and not self.members_known.counts(peer):
                 return
-            self._shell.driver.receive(peer, kind, body)
-            self._shell.schedule()
+            self._owner.driver.receive(peer, kind, body)
+            self._owner.schedule()
         elif kind == frames.CALL:
             self.calls.called(peer, body)
         elif kind == frames.REPLY:
@@ -315,7 +315,7 @@ class Cluster:
             if index <= node.commit_index:
                 self._part(self.members_known.committed(index))
         if output.members_changed:
-            self.members_known.adopt(self._shell.driver.members, node.last_applied)
+            self.members_known.adopt(self._owner.driver.members, node.last_applied)
         leader = node.leader
         if output.changes or output.members_changed or leader != self._leader:
             self._leader = leader
@@ -348,8 +348,8 @@ class Cluster:
 
     def _check_removed(self, index: Index) -> None:
         if self._removing is None and self.members_known.is_removed(index):
-            # A leader that is removed tells the others of it first, with its last heartbeat; and who asked for
-            # the removal of this very node gets the answer.
+            # A leader that is removed tells the others of it first, with its last heartbeat; and who asked
+            # this very node for its removal gets the answer.
             delay = max(self.config.heartbeat_interval * self.tick_interval, PARTING)
             loop = asyncio.get_running_loop()
             self._removing = loop.call_later(delay, self._remove, index)
@@ -358,6 +358,6 @@ class Cluster:
         self._removing = None
         if self.members_known.is_removed(index):
             self._callbacks.removed()
-            self._shell.end(
+            self._owner.end(
                 RemovedError(f"node {self.config.id} was removed from the cluster by the entry at {index}")
             )

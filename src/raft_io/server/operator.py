@@ -91,11 +91,9 @@ class Operator:
     async def transfer(self, target: NodeId | None, timeout: float) -> NodeId:
         """Hand leadership over; returns who leads once this node knows it as well."""
         fields = {"target": None if target is None else int(checked(target, "target"))}
-        loop = asyncio.get_running_loop()
-        end = loop.time() + timeout
+        end = asyncio.get_running_loop().time() + timeout
         leader = int((await self.ask_leader(frames.TRANSFER, fields, timeout))["leader"])
-        while self._server.node.leader != leader and loop.time() < end:
-            await asyncio.sleep(GLANCE)
+        await until(lambda: self._server.node.leader == leader, end)
         return leader
 
     async def ask_leader(self, operation: int, fields: dict[str, Any], timeout: float) -> dict[str, Any]:
@@ -303,10 +301,8 @@ class Leading:
             if node.status.transfer_target != target:
                 raise RaftError(f"the transfer to node {target} was given up: it did not take over in time")
             await asyncio.sleep(GLANCE)
-        while node.leader is None:
-            if asyncio.get_running_loop().time() >= deadline:
-                raise TimeoutError("the outcome is unknown: no leader is known yet")
-            await asyncio.sleep(GLANCE)
+        if not await until(lambda: node.leader is not None, deadline):
+            raise TimeoutError("the outcome is unknown: no leader is known yet")
         if node.leader != target:
             raise RaftError(f"node {target} did not take over; node {node.leader} leads")
         return target
@@ -348,6 +344,17 @@ class Leading:
         except OverloadedError as error:
             raise OverloadedError(f"the leader: {error}") from error
         raise ValueError(f"operation {operation} is unknown here: a newer raft-io asks for it")
+
+
+async def until(probe: Callable[[], bool], deadline: float) -> bool:
+    """Wait until `probe` is true; whether it was, by the deadline."""
+    loop = asyncio.get_running_loop()
+    while True:
+        if probe():
+            return True
+        if loop.time() >= deadline:
+            return False
+        await asyncio.sleep(GLANCE)
 
 
 def deadline_of(fields: dict[str, Any]) -> float:

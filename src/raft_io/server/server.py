@@ -1,86 +1,56 @@
 """`RaftServer`: one node of a replicated state machine, on asyncio.
 
-A thin shell: sockets, the clock, the disk and callers on one side, `Driver` on the other.
+What callers use. Below it: sockets, the clock and the disk on one side (`Shell`), `Driver` on the other.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import copy
-import logging
-import random
-import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from raft_io.core.config import RaftConfig
 from raft_io.core.status import Status
-from raft_io.core.types import Index, Membership, NodeId, Snapshot, SnapshotData, Term
-from raft_io.errors import RaftError, RemovedError, StorageError
+from raft_io.core.types import Index, Membership, NodeId, Snapshot, Term
 from raft_io.server.address import Address
-from raft_io.server.answers import FutureWaiter, raisable
-from raft_io.server.cluster import Callbacks, Cluster
-from raft_io.server.driver import Driver
-from raft_io.server.envelope import NONCE_BYTES, Member
-from raft_io.server.frames import MAX_FRAME, Greeting
-from raft_io.server.joining import Joiner
+from raft_io.server.answers import FutureWaiter
+from raft_io.server.cluster import Callbacks
 from raft_io.server.machine import StateMachine
-from raft_io.server.membership import MemberInfo, Members
-from raft_io.server.recovery import Recovered, recover
+from raft_io.server.membership import MemberInfo
 from raft_io.server.requests import Request
-from raft_io.server.snapshotter import Snapshotter
-from raft_io.server.syncer import Syncer
-from raft_io.server.transport import Links
+from raft_io.server.settings import Settings, advertised, configured
+from raft_io.server.shell import Shell
 from raft_io.storage import FileSystem, OsFileSystem
-from raft_io.wire import ENTRY_HEADER
 
 __all__ = ["RaftServer"]
-
-log = logging.getLogger("raft_io.server")
 
 Value = TypeVar("Value")
 
 DEFAULT_TIMEOUT: Final = 10.0
 """Seconds that a call waits for an answer unless told otherwise."""
 
-MAX_NAME: Final = 255
 MAX_KEY_BYTES: Final = 1024
-"""Bytes of a cluster's id and of a caller's key."""
-
-DEFAULTS: Final[Mapping[str, Any]] = {
-    "max_apply_bytes": 1024 * 1024,
-    "max_batch_bytes": 256 * 1024,
-    "max_inflight": 16,
-    "snapshot_chunk": 256 * 1024,
-    "snapshot_threshold": 100_000,
-}
-"""Options of `RaftConfig` that differ here. The first ones bound what one turn applies, and what it sends to a
-follower that is far behind: a turn that lasts longer than an election timeout costs the leader its office. A
-snapshot every 100,000 entries keeps the log, and the time that a restart takes, from growing."""
-
-WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - they are refused as addresses of a member
+"""Bytes of a caller's key."""
 
 
-class RaftServer:
+class RaftServer(Shell):
     """Hosts `machine` as node `id` of a cluster. An async context manager.
 
     - `listen`: where peers connect, `"host:port"` (a port alone: on loopback).
     - `peers`: ids and addresses of all voters of a new cluster, `{1: "host:port", ...}`; this node's own may
       be among them. Once the cluster has changed its members the log knows them, and `peers` have no say.
-    - `join`: instead of `peers`, the address of any member of a cluster that this node is to join: it is added
-      as a learner and becomes a voter when it has caught up; with `learner` it stays one. A node that has
-      joined needs neither when it starts again.
+    - `join`: instead of `peers`, the address of any member of a cluster that this node is to join: it is
+      added as a learner and becomes a voter when it has caught up; with `learner` it stays one. A node that
+      has joined needs neither when it starts again.
     - `advertise`: where peers reach this node, if that is not where it listens.
     - `data_dir`: where the log and the node's identity live; made if absent.
     - `cluster_id`: servers of another cluster are refused. At most 255 bytes.
     - `tick_interval`: seconds of a logical tick. `max_command_bytes`: the longest command.
-    - `on_leadership(leads, term)` is called when this node begins or ceases to lead, `on_membership(membership)`
-      when another membership is in force here, `on_removed()` when this node is no member any more and is about
-      to stop: plain functions, called on the loop.
+    - `on_leadership(leads, term)` is called when this node begins or ceases to lead,
+      `on_membership(membership)` when another membership is in force here, `on_removed()` when this node is
+      no member any more and is about to stop: plain functions, called on the loop.
     - `options`: those of `RaftConfig`, such as `election_timeout=(10, 20)`. Unless told otherwise
       `max_apply_bytes` is 1 MiB, `max_batch_bytes` 256 KiB, `max_inflight` 16, `snapshot_chunk` 256 KiB and
       `snapshot_threshold` 100,000.
@@ -116,47 +86,26 @@ class RaftServer:
     ) -> None:
         if not isinstance(machine, StateMachine):
             raise TypeError(f"machine must be a StateMachine, not {type(machine).__name__}")
-        if tick_interval <= 0:
-            raise ValueError(f"tick_interval must be above 0 seconds, not {tick_interval}")
-        if not 0 < max_command_bytes <= MAX_FRAME // 2:
-            raise ValueError(f"max_command_bytes must be in 1 .. {MAX_FRAME // 2}, not {max_command_bytes}")
-        if not isinstance(cluster_id, str):
-            raise TypeError(f"cluster_id must be a str, not {type(cluster_id).__name__}")
-        if not 0 < len(cluster_id.encode()) <= MAX_NAME:
-            raise ValueError(f"cluster_id must have 1 to {MAX_NAME} bytes, not {len(cluster_id.encode())}")
-        self._join = None if join is None else Address.parse(join)
-        others = [peer for peer in peers if peer != id]
-        if join is not None and others:
-            raise ValueError("a node begins a cluster with its peers, or joins one: not both")
-        begin = RaftConfig(id, peers) if join is None else RaftConfig.joining(id)
-        self.config = begin.replace(**{**DEFAULTS, **options})
-        largest = self.config.max_batch_bytes + self.config.max_batch * ENTRY_HEADER
-        if max(largest, self.config.snapshot_chunk) > MAX_FRAME // 2:
-            raise ValueError(
-                f"max_batch_bytes, max_batch and snapshot_chunk allow messages of "
-                f"{max(largest, self.config.snapshot_chunk)} bytes; at most {MAX_FRAME // 2} are accepted"
-            )
+        settings = Settings(
+            cluster_id=cluster_id,
+            listen=Address.parse(listen),
+            others={peer: Address.parse(peers[peer]) for peer in peers if peer != id},
+            join=None if join is None else Address.parse(join),
+            learner=learner,
+            advertise=advertised(Address.parse(listen), advertise, peers.get(id)),
+            data_dir=Path(data_dir),
+            tick_interval=tick_interval,
+            max_command_bytes=max_command_bytes,
+        )
+        super().__init__(
+            configured(id, peers, join is not None, options),
+            machine,
+            settings,
+            Callbacks(on_leadership, on_membership, on_removed),
+            clock,
+            OsFileSystem() if fs is None else fs,
+        )
         self.max_command_bytes = max_command_bytes
-        self.cluster_id = cluster_id
-        self.tick_interval = tick_interval
-        self._machine = machine
-        self._learner = learner
-        self._listen = Address.parse(listen)
-        self._configured = {peer: Address.parse(peers[peer]) for peer in others}
-        self._advertise = _advertised(self._listen, advertise, peers.get(id))
-        self._data_dir = Path(data_dir)
-        self._clock = clock
-        self._fs = OsFileSystem() if fs is None else fs
-        self._callbacks = Callbacks(on_leadership, on_membership, on_removed)
-        self._leader_waiters: list[asyncio.Future[NodeId]] = []
-        self._scheduled = False
-        self._started = False
-        self._running = False
-        self._retiring: asyncio.Task[None] | None = None
-        self._ending: asyncio.Task[None] | None = None
-        self._failure: Exception | None = None
-
-    # Life.
 
     async def __aenter__(self) -> RaftServer:
         await self.start()
@@ -166,167 +115,6 @@ class RaftServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-
-    async def start(self) -> None:
-        """Recover from the data directory, listen, and take part. May be tried again when it failed."""
-        if self._started:
-            raise RuntimeError("a server starts once; make another one, with a machine that is new as well")
-        self._started = True
-        try:
-            await self._start()
-        except BaseException:
-            self._started = False
-            raise
-
-    async def _start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stopped: asyncio.Future[None] = self._loop.create_future()
-        found = await self._recovered()
-        self._log = found.log
-        self.config = found.config
-        try:
-            self.driver = self._drive()
-            await self._connect(found)
-        except BaseException:
-            self._log.close()
-            raise
-        self._running = True
-        self._syncer = Syncer(self._log, self._loop, self._synced)
-        self._snapshotter = Snapshotter(self._log, self._snapshot_taken, self._snapshot_failed)
-        self._timer = self._loop.call_later(self.tick_interval, self._on_tick)
-        joiner = Joiner(self._cluster, self._join, self._learner)
-        self._cluster.start(None if self._cluster.members_known.settled else joiner)
-        log.info(
-            "node %s: listening on %s, recovered term %s and %s entries from %s",
-            self.config.id,
-            self.address,
-            self.driver.node.term,
-            self._log.last_index(),
-            self._data_dir,
-        )
-
-    def _drive(self) -> Driver:
-        return Driver(
-            self.config,
-            self._log,
-            self._machine,
-            tick_interval=self.tick_interval,
-            now=self._clock(),
-            wall=lambda: time.time_ns() // 1_000_000,
-            nonce=lambda: secrets.token_bytes(NONCE_BYTES),
-            report=log.info,
-        )
-
-    async def _connect(self, found: Recovered) -> None:
-        links = Links(random.Random())
-        try:
-            self.address = await links.bind(self._listen)
-            own = str(self._advertise or self.address)
-            incarnation = found.identity.incarnation
-            members = Members(
-                self.driver.node,
-                (own, incarnation),
-                self._configured,
-                found.peers,
-                bool(found.identity.voters),
-            )
-            greeting = Greeting(self.cluster_id, self.config.id, incarnation, own)
-            self._links = links
-            self._cluster = Cluster(self, greeting, members, links, self._callbacks)
-            await links.serve(self._cluster)
-        except BaseException:
-            await links.close()
-            raise
-
-    async def _recovered(self) -> Recovered:
-        """What is in the data directory. Who is cancelled waits for it: the log must be closed."""
-        opening = asyncio.ensure_future(
-            asyncio.to_thread(recover, self._fs, self._data_dir, self.cluster_id, self.config)
-        )
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            while not opening.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait((opening,))
-            if opening.exception() is None:
-                opening.result().log.close()
-            raise
-
-    async def stop(self) -> None:
-        """Leave: hand leadership over, if there is somebody to take it, answer whoever waits, make the log
-        durable, release everything. Returns when that is done, whoever began it; at once when nothing was
-        started."""
-        if self._running and self._retiring is None and self._ending is None:
-            if self.driver.node.is_leader and self._has_followers():
-                self._retiring = self._loop.create_task(self._retire())
-            else:
-                self._leave()
-        if self._retiring is not None:
-            await asyncio.shield(self._retiring)
-        if self._ending is not None:
-            await asyncio.shield(self._ending)
-
-    def _has_followers(self) -> bool:
-        return len(self.driver.node.membership.voters - {self.config.id}) > 0
-
-    async def _retire(self) -> None:
-        """Hand over, so that nobody has to wait for an election. It need not work out."""
-        patience = self.config.election_timeout[1] * self.tick_interval
-        try:
-            with contextlib.suppress(RaftError, ValueError, TimeoutError):
-                async with asyncio.timeout(patience):
-                    await self._cluster.leading.hand_over(None, self._loop.time() + patience)
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        if not self._running:
-            return
-        self._running = False
-        self._timer.cancel()
-        self._deliver(self.driver.stop(RaftError("the server stops")))
-        for waiter in self._leader_waiters:
-            if not waiter.done():
-                waiter.set_exception(RaftError("the server stops"))
-        self._ending = self._loop.create_task(self._release())
-
-    async def _release(self) -> None:
-        try:
-            await self._cluster.close()
-            await self._snapshotter.close()
-            await asyncio.to_thread(self._close_log)
-        finally:
-            log.info("node %s: stopped", self.config.id)
-            if self._failure is None:
-                self._stopped.set_result(None)
-            else:
-                self._stopped.set_exception(raisable(self._failure))
-                self._stopped.exception()  # whoever waits is told; nobody has to
-
-    def _close_log(self) -> None:
-        self._syncer.stop()
-        try:
-            if self._failure is None or isinstance(self._failure, RemovedError):
-                self._log.sync()
-            self._log.close()
-        except StorageError as error:
-            log.warning("node %s: %s", self.config.id, error)
-
-    async def wait_stopped(self) -> None:
-        """Return when the server has stopped; raise what it died of."""
-        if not self._started:
-            raise self._down()
-        await asyncio.shield(self._stopped)
-
-    def _down(self) -> Exception:
-        """Why nothing can be asked of this server."""
-        failure = self._failure
-        if failure is None:
-            return RaftError("the server is not running")
-        if isinstance(failure, RaftError):
-            return copy.copy(failure)
-        return RaftError(f"the server has stopped: {type(failure).__name__}: {failure}")
 
     # What callers use.
 
@@ -366,15 +154,13 @@ class RaftServer:
 
     def submit(self, request: Request) -> None:
         """Take a request whose waiter is called back, without a future: for servers of many clients."""
-        self._check_running()
         if request.data is not None and len(request.data) > self.max_command_bytes:
             raise ValueError(
                 f"a command of {len(request.data)} bytes; at most {self.max_command_bytes} are accepted"
             )
         if request.key is not None and len(request.key) > MAX_KEY_BYTES:
             raise ValueError(f"a key of {len(request.key)} bytes; at most {MAX_KEY_BYTES} are accepted")
-        self.driver.request(request)
-        self.schedule()
+        super().submit(request)
 
     async def wait_for_leader(self, timeout: float = DEFAULT_TIMEOUT) -> NodeId:
         """The leader, as soon as one is known here. Raises `TimeoutError` after `timeout` seconds."""
@@ -469,118 +255,3 @@ class RaftServer:
         """What the node is at this moment; after the server has stopped, what it was."""
         self._check_known()
         return self.driver.node.status
-
-    def _check_known(self) -> None:
-        if not hasattr(self, "_cluster"):
-            raise self._down()
-
-    def _check_running(self) -> None:
-        if not self._running:
-            raise self._down()
-
-    def _future(self) -> asyncio.Future[Any]:
-        self._check_running()
-        return self._loop.create_future()
-
-    def deadline(self, timeout: float) -> float:
-        """The time, on the server's clock, `timeout` seconds from now."""
-        if not timeout >= 0:
-            raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
-        return self._clock() + timeout
-
-    # What the cluster's operations use (`cluster.Shell`).
-
-    async def set_member(self, node: NodeId, member: Member, timeout: float) -> None:
-        """Replicate a row of the table of members."""
-        future: asyncio.Future[bytes] = self._future()
-        waiter = FutureWaiter(future)
-        self.submit(Request(waiter, self.deadline(timeout), None, member=(node, member)))
-        await future
-
-    def end(self, error: Exception) -> None:
-        """Stop, of this."""
-        if self._running:
-            self._failure = error
-            log.warning("node %s: stops: %s", self.config.id, error)
-            self._leave()
-
-    # Turns.
-
-    def schedule(self) -> None:
-        """Take a turn soon."""
-        # A turn runs after everything that is readable now was read: one turn for all of it.
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._turn)
-
-    def _on_tick(self) -> None:
-        self._timer = self._loop.call_later(self.tick_interval, self._on_tick)
-        self.schedule()
-
-    def _synced(self, ticket: int, failure: Exception | None) -> None:
-        if failure is None:
-            self.driver.synced(ticket)
-        else:
-            self.driver.sync_failed(ticket, str(failure))
-        if not self._scheduled:
-            self._turn()
-
-    def _turn(self) -> None:
-        self._scheduled = False
-        if not self._running:
-            return
-        output = self.driver.turn(self._clock())
-        for peer, batch in output.send.items():
-            self._links.send(peer, batch)
-        if output.sync:
-            self._syncer.begin(output.sync)
-        if output.capture is not None:
-            self._snapshotter.begin(output.capture)
-        self._cluster.after_turn(output)
-        self._deliver(output.answers)
-        if self._leader_waiters and self.driver.node.leader is not None:
-            for waiter in self._leader_waiters:
-                if not waiter.done():
-                    waiter.set_result(self.driver.node.leader)
-        if output.failure is not None:
-            self._die(output.failure)
-        elif output.again:
-            self.schedule()
-
-    def _die(self, failure: Exception) -> None:
-        self._failure = failure
-        if isinstance(failure, RaftError):
-            log.error("node %s: stops: %s", self.config.id, failure)
-        else:
-            log.error("node %s: a bug, here or in the state machine", self.config.id, exc_info=failure)
-        self._leave()
-
-    def _snapshot_taken(self, index: Index, data: bytes | SnapshotData) -> None:
-        self.driver.snapshot_taken(index, data)
-        self.schedule()
-
-    def _snapshot_failed(self, index: Index, error: Exception) -> None:
-        self.driver.snapshot_failed(index, error)
-        self.schedule()
-
-    def _deliver(self, answers: list[Any]) -> None:
-        for waiter, succeeded, value in answers:
-            try:
-                if succeeded:
-                    waiter.succeeded(value)
-                else:
-                    waiter.failed(value)
-            except Exception:
-                log.exception("node %s: a bug in who waits for an answer", self.config.id)
-
-
-def _advertised(listen: Address, advertise: str | int | None, own: str | None) -> Address | None:
-    """Where peers reach this node; `None`: where it turns out to listen."""
-    if advertise is None and own is None:
-        if listen.host in WILDCARDS:
-            raise ValueError(f"advertise is needed with listen={listen}: peers cannot dial {listen.host}")
-        return None
-    address = Address.parse(advertise if advertise is not None else str(own))
-    if address.host in WILDCARDS:
-        raise ValueError(f"{address} is no address for peers: they cannot dial {address.host}")
-    return address if address.port else None

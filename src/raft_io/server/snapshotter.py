@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from raft_io.core.types import Index, SnapshotData
 from raft_io.server.snapshots import Capture
 
 __all__ = ["SnapshotLog", "Snapshotter", "Writer"]
+
+
+LONGEST_PAUSE: Final = 0.01
+"""Seconds between two pieces, at most."""
 
 
 class Writer(Protocol):
@@ -43,10 +48,17 @@ class _Stoppable:
         self._writer = writer
         self.stopped = False
 
+        self._since = time.monotonic()
+
     def write(self, data: bytes, /) -> Any:
         if self.stopped:
             raise _StoppedError
         return self._writer.write(data)
+
+    def pause(self) -> None:
+        """Sleep for as long as the last piece took: the loop needs the interpreter more."""
+        time.sleep(min(time.monotonic() - self._since, LONGEST_PAUSE))
+        self._since = time.monotonic()
 
 
 class Snapshotter:
@@ -87,7 +99,7 @@ class Snapshotter:
         try:
             self._sink = _Stoppable(writer)
             self._sink.stopped = self._stopping
-            capture.write(self._sink)
+            capture.write(self._sink, self._sink.pause)
             return writer.finish()
         except BaseException:
             writer.abort()
