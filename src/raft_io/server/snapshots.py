@@ -181,14 +181,13 @@ def without_members(data: bytes | SnapshotData, sink: Sink) -> None:
     nodes, which are not to be looked for where those were. Raises as `restore` does."""
     stream = _opened(data)
     state = _Reader(stream).state()
-    raw = _Raw(sink)
-    out = io.BufferedWriter(raw, BLOCK)
-    out.write(_HEAD.pack(_MAGIC, VERSION))
-    _write_state(out, State(state.sessions, state.keys, state.kept, state.horizon, state.time, {}))
-    while block := stream.read(BLOCK):
-        out.write(block)
-    out.flush()
-    sink.write(_U32.pack(raw.checksum))
+
+    def machine(out: BinaryIO) -> None:
+        while block := stream.read(BLOCK):
+            out.write(block)
+
+    bare = State(state.sessions, state.keys, state.kept, state.horizon, state.time, {})
+    Capture(0, bare, machine).write(sink)
 
 
 def _opened(data: bytes | SnapshotData) -> BinaryIO:
