@@ -424,7 +424,7 @@ class Driver:
                 self._requests.restored(self._sessions)
                 self._slept = True
         if self._snapshots.settling:
-            self._snapshots.await_durable(ticket)
+            self._snapshots.drained(ticket)
 
     # Snapshots.
 
