@@ -8,6 +8,7 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -155,7 +156,7 @@ class _Probe:
                 self._news.clear()
                 await self._news.wait()
         times = self._acknowledged
-        pairs = zip(times, times[1:], strict=False)
+        pairs = pairwise(times)
         return max(later - earlier for earlier, later in pairs if later > moment)
 
 
