@@ -100,8 +100,13 @@ def _take(st: State, entries: tuple[LogEntry, ...]) -> bool:
 
 
 def _refuse(st: State, message: AppendEntries, index: i64, term: i64) -> None:
-    """Answer that the logs do not agree, with a hint where to look; or that the leader's term is over."""
-    _reply(st, message, AppendEntriesReply(st.term, False, st.id, 0, index, term, message.round))
+    """Answer that the logs do not agree, with a hint where to look; or that the leader's term is over.
+
+    A round belongs to a term. In the answer to an earlier one it would confirm a round of this term, which
+    the same leader may lead by now, that this node has never seen.
+    """
+    seen = message.round if message.term == st.term else 0
+    _reply(st, message, AppendEntriesReply(st.term, False, st.id, 0, index, term, seen))
 
 
 def _reply(st: State, message: AppendEntries, reply: AppendEntriesReply) -> None:
