@@ -8,7 +8,7 @@ from raft_io.core import commit, durability, roles
 from raft_io.core.actions import Send
 from raft_io.core.members import decode_membership
 from raft_io.core.messages import AppendEntries, AppendEntriesReply
-from raft_io.core.state import FOLLOWER, LEADER, State
+from raft_io.core.state import LEADER, State
 from raft_io.core.terms import first_of_term, term_of
 from raft_io.core.types import MAX, MEMBERSHIP, LogEntry
 
@@ -23,11 +23,7 @@ def handle_append_entries(st: State, message: AppendEntries) -> None:
         return
     if st.role is LEADER or not _well_formed(message):
         return  # a second leader in one term, or nonsense: no correct peer sends it
-    if st.role is FOLLOWER:
-        roles.follow(st, message.leader)
-    else:
-        roles.become_follower(st, st.term, message.leader)
-    roles.reset_election_timer(st)
+    roles.hear_leader(st, message.leader)
     if message.round > st.leader_round:
         st.leader_round = message.round
 
