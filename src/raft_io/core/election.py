@@ -195,7 +195,7 @@ def handle_pre_vote_reply(st: State, message: PreVoteReply) -> None:
     if not message.vote_granted:
         if message.term > st.term:
             roles.become_follower(st, message.term, NOBODY)
-    elif st.prevoting and message.term == st.term + 1 and _counts(st, message.sender):
+    elif st.prevoting and message.term == st.term + 1 and _counts(st, message.sender) and _may_campaign(st):
         _campaign(st, False)
 
 
