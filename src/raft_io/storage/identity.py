@@ -23,6 +23,9 @@ __all__ = ["Identity", "check_log", "has_identity", "open_identity"]
 
 VERSION: Final = 1
 FILE_NAME: Final = "identity.json"
+SALVAGED: Final = "salvaged.json"
+"""Beside the log once it has been salvaged (`raft_io.storage.recover`): its node may come back by joining."""
+
 MAX_SIZE: Final = 1 << 20
 
 
@@ -108,12 +111,12 @@ def open_identity(
             _compare(where, found, Identity(cluster_id, node_id, voters, found.incarnation))
             fs.sync_dir(where)
             return found
-        if _has_log(fs, where, names):
+        made = Identity(cluster_id, node_id, voters, incarnation_factory())
+        if _has_log(fs, where, names) and (SALVAGED not in names or made.voters):
             raise IdentityError(
                 f"{where} holds a log but no {FILE_NAME}, so whose log it is cannot be told; "
                 f"put the file back: a node that starts without its log may vote twice"
             )
-        made = Identity(cluster_id, node_id, voters, incarnation_factory())
         write_file(fs, path, encode(made))
     except (FileExistsError, NotADirectoryError) as error:
         raise StorageError(f"open {where}", "it is not a directory") from error
