@@ -30,7 +30,7 @@ from raft_io import (
     TransferLeadership,
     wire,
 )
-from raft_io.server import driver, envelope, frames
+from raft_io.server import StateMachine, driver, envelope, frames
 from raft_io.server.driver import Output
 from raft_io.server.envelope import Member
 from raft_io.server.requests import Request
@@ -172,6 +172,23 @@ def test_a_leader_that_can_take_nothing_tells_the_time_later() -> None:
     bench.commit()
     bench.turn(TICK)
     assert bench.driver.node.log.last_index() == last + 1
+
+
+def test_the_time_is_not_told_while_leadership_is_handed_over() -> None:
+    bench = Bench()
+    bench.serve()
+    bench.operate(TransferLeadership(3))
+    bench.turn()
+    last = bench.driver.node.log.last_index()
+    bench.machine.wanted = bench.wall = 5
+    assert bench.turn(TICK).failure is None
+    assert bench.driver.node.log.last_index() == last
+
+
+def test_a_machine_need_not_care_for_the_time() -> None:
+    machine = Recorder()
+    StateMachine.advance(machine, 5)
+    assert StateMachine.due(machine) is None
 
 
 # Operators.

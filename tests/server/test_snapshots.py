@@ -282,10 +282,11 @@ def test_whoever_asks_before_the_capture_gets_its_index_once_it_is_durable() -> 
     desk.begin(7)
     late = asked(desk)
     desk.saved()
-    desk.await_durable(3)
+    desk.durable(2)
     waiters(desk)
-    assert desk.settling and desk.due and not a.done
-    desk.await_durable(4)
+    assert desk.settling and desk.due and not a.done, "that sync began before"
+    desk.drained(3)
+    desk.drained(4)
     desk.durable(2)
     waiters(desk)
     assert not a.done
@@ -294,7 +295,7 @@ def test_whoever_asks_before_the_capture_gets_its_index_once_it_is_durable() -> 
     assert (a.value, b.value, late.done) == (7, 7, False)
     desk.begin(9)
     desk.saved()
-    desk.await_durable(0)
+    desk.drained(0)
     waiters(desk)
     assert late.value == 9, "a later one was there: nothing had to be made durable"
     assert not desk.settling
@@ -325,9 +326,13 @@ def test_everybody_is_told_of_the_end() -> None:
     saved = asked(desk)
     desk.begin(1)
     desk.saved()
-    writing = asked(desk)
+    desk.drained(5)
+    fresh = asked(desk)
     desk.begin(2)
+    desk.saved()
+    writing = asked(desk)
+    desk.begin(3)
     asking = asked(desk)
     desk.abandon(RaftError("the end"))
     waiters(desk)
-    assert [str(waiter.error) for waiter in (saved, writing, asking)] == ["the end"] * 3
+    assert [str(waiter.error) for waiter in (saved, fresh, writing, asking)] == ["the end"] * 4

@@ -105,6 +105,13 @@ def test_what_no_peer_sends_is_a_wire_error_and_changes_nothing(kind: int, body:
     assert (output.send, output.sync, output.failure) == ({}, 0, None)
 
 
+def test_a_forwarded_entry_that_no_server_makes_so_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "MAX_FORWARD", 20)
+    bench = Bench()
+    with pytest.raises(WireError, match="entry of 26 bytes; at most 20"):
+        bench.driver.receive(2, frames.FORWARD, envelope.encode_open(bytes(16)))
+
+
 def test_what_relies_on_the_disk_waits_for_it() -> None:
     bench = Bench()
     bench.receive(AppendEntries(5, 2, 0, 0, (LogEntry(5, 1, b"a"),), 0))

@@ -56,7 +56,7 @@ MAX_TICKS: int = 4096
 MAX_HELD: int = 4096
 """Frames that wait for the disk; above it they are dropped: a disk that hangs must not fill the memory."""
 
-MAX_FORWARD: Final = frames.MAX_FRAME // 2 + 1024 * 1024
+MAX_FORWARD: int = frames.MAX_FRAME // 2 + 1024 * 1024
 """The longest entry accepted from a peer, in bytes: a server makes no longer one."""
 
 MAX_POSTPONED: int = 64 * 1024 * 1024
@@ -375,12 +375,7 @@ class Driver:
 
     def _ask_read_points(self) -> None:
         while self._reads.ready and self.node.leader is not None:
-            context = self._reads.ask()
-            try:
-                self.node.feed(ReadIndex(context))
-            except (NotLeaderError, OverloadedError):
-                self._reads.refused(context)
-                return
+            self.node.feed(ReadIndex(self._reads.ask()))
 
     def _time(self) -> int:
         return min(max(self._wall(), 0), envelope.MAX_TIME)
@@ -429,7 +424,7 @@ class Driver:
                 self._requests.restored(self._sessions)
                 self._slept = True
         if self._snapshots.settling:
-            self._snapshots.await_durable(ticket)
+            self._snapshots.drained(ticket)
 
     # Snapshots.
 
