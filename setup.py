@@ -19,7 +19,10 @@ COMPILED = [
     *[SOURCE / "server" / f"{name}.py" for name in ("driver", "envelope", "frames", "requests", "sessions")],
     *[
         SOURCE / "kv" / f"{name}.py"
-        for name in ("batch", "commands", "glob", "keys", "keyspace", "resp", "server", "strings")
+        for name in (
+            *("batch", "commands", "expiry", "first", "glob", "keys", "keyspace", "plan", "records", "removals"),
+            *("resp", "saved", "server", "slots", "strings", "timers"),
+        )
     ],
 ]
 
