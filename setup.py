@@ -20,8 +20,8 @@ COMPILED = [
     *[
         SOURCE / "kv" / f"{name}.py"
         for name in (
-            *("batch", "commands", "expiry", "first", "glob", "keys", "keyspace", "plan", "records", "removals"),
-            *("resp", "saved", "server", "slots", "strings", "timers"),
+            *("batch", "commands", "expiry", "first", "glob", "keys", "keyspace", "plan", "records"),
+            *("removals", "resp", "saved", "server", "slots", "strings", "timers"),
         )
     ],
 ]
