@@ -111,8 +111,8 @@ def _enforce(st: State) -> None:
 def refit(st: State) -> None:
     """Give the leader a `Progress` for every other member and a seat for each, keeping what it knows.
 
-    Who loses its seat is looked at afresh: a voter whose disk was lost comes back as a learner, and then does not
-    have what it had acknowledged.
+    Who loses its seat is looked at afresh: a voter whose disk was lost comes back as a learner, and then does
+    not have what it had acknowledged.
     """
     membership = st.membership
     known: dict[int, Progress] = {}
