@@ -97,8 +97,8 @@ class World:
         - `deliver`: everything, until nothing moves; `deliver A->B ...`: what is there now, in order.
         - `settle`: like `deliver`, and every sync is done as soon as it is asked for.
         - `repair A->B`: A and B alone talk until they have nothing to say; counts the round trips.
-        - `drop [A->B ...]`, `duplicate A->B`, `reverse A->B`, `hold A->B`: lost, doubled, in the other order,
-          kept; `release`: what was held.
+        - `drop [A->B ...]`, `duplicate A->B`, `hold A->B`, `copy A->B`: lost, doubled, kept back, a copy kept
+          back; `release`: what was kept.
         - `cut A->B ...`, `isolate N`, `heal [A->B ...]`: a cut link loses what is delivered on it.
 
         To look: `logs`, `status [N ...]`, `members [N ...]`, `progress N`, `flying`.
@@ -271,11 +271,12 @@ class World:
         links = [_link(word) for word in words]
         self.flying.extend([packet for packet in self.flying if (packet.sender, packet.to) in links])
 
-    def do_reverse(self, words: list[str]) -> None:
-        self.flying.extend(reversed(self._pick(words)))
-
     def do_hold(self, words: list[str]) -> None:
         self.held.extend(self._pick(words))
+
+    def do_copy(self, words: list[str]) -> None:
+        links = [_link(word) for word in words]
+        self.held.extend([packet for packet in self.flying if (packet.sender, packet.to) in links])
 
     def do_release(self, words: list[str]) -> None:
         self.flying.extend(self.held)
