@@ -220,6 +220,17 @@ class Cluster:
             with log:
                 self._processes[node.member.id] = await _start(node.member, log)
 
+    async def kill(self, node: Observed) -> None:
+        """kill -9."""
+        process = self._processes[node.member.id]
+        process.kill()
+        await process.wait()
+
+    async def start_again(self, node: Observed) -> None:
+        """Start a node that has ended."""
+        with node.member.log.open("ab") as log:
+            self._processes[node.member.id] = await _start(node.member, log)
+
     async def observe(self) -> None:
         """Ask every node, and look after every process."""
         states = await asyncio.gather(*[get_status(node.member.http) for node in self.nodes])

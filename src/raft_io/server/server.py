@@ -197,6 +197,7 @@ class RaftServer:
                 self._machine,
                 tick_interval=self._tick_interval,
                 now=self._clock(),
+                wall=lambda: time.time_ns() // 1_000_000,
                 nonce=lambda: secrets.token_bytes(NONCE_BYTES),
                 report=log.info,
             )

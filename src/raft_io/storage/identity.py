@@ -15,8 +15,9 @@ from google_crc32c import value
 
 from raft_io.core.types import NodeId, checked
 from raft_io.errors import CorruptLogError, IdentityError, StorageError
+from raft_io.storage.disk import make_directory, read_up_to, write_file
 from raft_io.storage.fs import FileSystem
-from raft_io.storage.segments import SUFFIX, make_directory, read_up_to, write_all
+from raft_io.storage.names import SUFFIX
 
 __all__ = ["Identity", "check_log", "has_identity", "open_identity"]
 
@@ -113,7 +114,7 @@ def open_identity(
                 f"put the file back: a node that starts without its log may vote twice"
             )
         made = Identity(cluster_id, node_id, voters, incarnation_factory())
-        _create(fs, where, path, made)
+        write_file(fs, path, encode(made))
     except (FileExistsError, NotADirectoryError) as error:
         raise StorageError(f"open {where}", "it is not a directory") from error
     except OSError as error:
@@ -182,14 +183,3 @@ def _has_log(fs: FileSystem, where: str, names: list[str]) -> bool:
         if any(entry.endswith(SUFFIX) for entry in below):
             return True
     return False
-
-
-def _create(fs: FileSystem, where: str, path: str, identity: Identity) -> None:
-    file = fs.open(path + ".tmp", create=True)
-    try:
-        write_all(file, encode(identity), 0)
-        file.sync()
-    finally:
-        file.close()
-    fs.rename(path + ".tmp", path)
-    fs.sync_dir(where)
