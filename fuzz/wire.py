@@ -3,8 +3,8 @@
     pip install 'raft-io[fuzz]'
     python fuzz/wire.py -max_total_time=60
 
-Every input is decoded as a message, as a run of entries and as a membership. What decodes must encode to the same
-bytes, and nothing but `WireError` (of a membership: `ValueError`) may be raised.
+Every input is decoded as a message, as a run of entries and as a membership. What decodes must encode to the
+same bytes, and nothing but `WireError` (of a membership: `ValueError`) may be raised.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The codec's versions: what stays in the first, what came with the second, and that a later one is refused."""
+"""The codec's versions: what stays in the first, what came with the second; a later one is refused."""
 
 from __future__ import annotations
 
@@ -267,7 +267,5 @@ def test_pieces_of_two_messages_are_no_third_encoding(
     spliced = (
         first[: data.draw(st.integers(0, len(first)))] + second[data.draw(st.integers(0, len(second))) :]
     )
-    try:
+    with contextlib.suppress(WireError):
         assert wire.encode(wire.decode(spliced)) == spliced
-    except WireError:
-        pass
