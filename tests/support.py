@@ -34,11 +34,13 @@ from raft_io import (
     RequestVote,
     RequestVoteReply,
     Send,
+    Snapshot,
     StorageError,
     Sync,
     Synced,
     Tick,
     TimeoutNow,
+    encode_membership,
 )
 
 M = TypeVar("M")
@@ -75,6 +77,19 @@ def log_of(terms: Iterable[int], term: int | None = None, voted_for: int | None 
 
 def terms_in(log: RaftLog) -> list[int]:
     return [entry.term for entry in log.entries(1, log.last_index())]
+
+
+def membership_entry(term: int, index: int, membership: Membership) -> LogEntry:
+    return LogEntry(term, index, encode_membership(membership), EntryKind.MEMBERSHIP)
+
+
+def compacted_log(snapshot: Snapshot, terms: Iterable[int] = (), term: int | None = None) -> MemoryLog:
+    """A log that holds a snapshot, and behind it entries of these terms."""
+    log = MemoryLog()
+    log.save_snapshot(snapshot)
+    log.append(entries_of(terms, first=snapshot.index + 1))
+    log.set_hard_state(HardState(log.last_term() if term is None else term))
+    return log
 
 
 class Contents:
@@ -170,6 +185,11 @@ def receive(node: RaftNode, message: Message) -> list[Action]:
 def sent(actions: Iterable[Action], kind: type[M]) -> list[M]:
     """The messages of this type that `actions` send."""
     return [a.message for a in actions if isinstance(a, Send) and isinstance(a.message, kind)]
+
+
+def only(actions: Iterable[Action], kind: type[M]) -> list[M]:
+    """The actions of this type."""
+    return [action for action in actions if isinstance(action, kind)]
 
 
 def sent_to(actions: Iterable[Action], to: int) -> list[Message]:
