@@ -65,8 +65,8 @@ class Propose(Value):
 @mypyc_attr(acyclic=True)
 class ReadIndex(Value):
     """Ask for a linearizable read point (thesis, section 6.4). `context` is opaque, never used twice, and
-    comes back in `ReadReady` or `ReadFailed`. On a follower the leader is asked. Raises `NotLeaderError` when no
-    leader is known."""
+    comes back in `ReadReady` or `ReadFailed`. On a follower the leader is asked. Raises `NotLeaderError`
+    when no leader is known."""
 
     __slots__ = ("context",)
     __match_args__: ClassVar[tuple[str, ...]] = ("context",)
