@@ -55,6 +55,10 @@ class Contact:
         self.leader.pop(member.id, None)
         self.followers.pop(member.id, None)
 
+    def changed(self, member: Member) -> None:
+        """A leader has a new membership: whoever is new has some time to answer."""
+        self.since[member.id] = member.ticks
+
     def elected(self, member: Member) -> None:
         self.since[member.id] = member.ticks
         self.followers[member.id] = {}
@@ -71,7 +75,7 @@ class Contact:
             adopted = not message.vote_granted and node.term == message.term
             stands = node.term == was.term + 1 and node.role in campaigns
             assert node.term == was.term or adopted or stands, f"{message} led to term {node.term}"
-        elif isinstance(message, RequestVote) and not message.force and self.is_sticky(member, was):
+        elif isinstance(message, RequestVote) and self.ignores(member, message, was):
             assert (node.term, member.log.now.state) == (was.term, was.hard), f"{message} disturbs {node.id}"
         else:
             assert node.term >= message.term, f"node {member.id} of term {node.term} ignored {message}"
@@ -81,14 +85,18 @@ class Contact:
         if node.is_leader and message.term == node.term:
             self.followers.setdefault(member.id, {})[sender] = member.ticks
 
-    def is_sticky(self, member: Member, was: Before) -> bool:
-        """Whether the node hears a leader, or is one, so that it heeds no candidate."""
-        if not member.config.check_quorum:
+    def ignores(self, member: Member, message: RequestVote, was: Before) -> bool:
+        """Whether the node hears a leader, or is one, so that it heeds no candidate that this did not send; or
+        started a moment ago, when leases are on."""
+        config = member.config
+        if config.lease_reads and member.ticks - member.born < config.election_timeout[0] and member.old:
+            return True
+        if message.force or not config.check_quorum:
             return False
         if was.role is Role.LEADER:
             return True
         heard = self.leader.get(member.id)
-        recently = heard is not None and member.ticks - heard < member.config.election_timeout[0]
+        recently = heard is not None and member.ticks - heard < config.election_timeout[0]
         return was.leader is not None and recently
 
     def ticked(self, member: Member, node: RaftNode) -> None:

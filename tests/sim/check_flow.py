@@ -55,8 +55,9 @@ class Flow:
         link.count += 1
         link.size += sum(sizes)
         limit = config.max_inflight_bytes
+        before = link.size - sum(sizes)
         assert link.count <= config.max_inflight, f"{link.count} unanswered messages from {member.id} to {to}"
-        assert not limit or link.count == 1 or link.size <= limit, f"{link.size} unanswered bytes to {to}"
+        assert not limit or link.count == 1 or before < limit, f"{sizes} to {to} beside {before} bytes"
 
     def piece(self, member: Member, to: NodeId, message: InstallSnapshot) -> None:
         """One piece at a time, of a snapshot that this node has or had."""

@@ -102,6 +102,7 @@ class Checker:
                 assert entry.term == node.term, f"leader {node.id} of {node.term} appends {entry}"
                 if entry.kind is EntryKind.MEMBERSHIP:
                     self.changes.appended(member, node, entry)
+                    self.contact.changed(member)
 
     def truncated(self, member: Member, removed: Sequence[LogEntry]) -> None:
         """A leader only appends; what is committed is never removed."""

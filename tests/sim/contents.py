@@ -15,9 +15,10 @@ _PRIME = 2**63 - 25
 def encode(commands: Sequence[bytes], nonce: int) -> bytes:
     """The state machine's state. `nonce` shapes it: nodes may well write the same state differently, so that
     pieces of two of their snapshots do not fit together."""
+    nonce %= 256
     if not commands and nonce % 2 == 0:
         return b""
-    salt = bytes([nonce % 256])
+    salt = bytes([nonce])
     digest = hashlib.blake2b(digest_size=2 + nonce % 7, key=salt)
     for command in commands:
         digest.update(b"%d:" % len(command) + command)

@@ -114,6 +114,10 @@ class Member:
         self.transfer: Transfer | None = None
         self.tickets: list[Ticket] = []
         self.ticks = 0
+        self.born = 0
+        """The tick at which it was started last."""
+        self.old = False
+        """Whether it had been in a term before."""
         self.nonce = config.id
 
     @property
@@ -139,6 +143,7 @@ class Member:
         self.machine = self.checker.history.commands(start)
         self.applied = start
         self.told = self.membership
+        self.born, self.old = self.ticks, self.log.now.state.term > 0
         self.node = RaftNode(self.config, self.log, applied=applied, deferred_sync=self.mode.deferred)
         self.checker.started(self, start)
 
@@ -228,12 +233,18 @@ class Member:
         """A captured state is written down: a snapshot, if it goes further than the last one."""
         node = self.node
         assert node is not None
-        counts = self.log.now.covered < index <= node.last_applied
+        counts = self.log.now.covered < index <= node.last_applied and self.knows_members(index)
         covered = index if counts else self.log.now.covered
         self.nonce += 1
         self.take(SnapshotTaken(index, Contents(data, self.log) if self.nonce % 2 else data))
         if self.node is not None:
             assert self.log.now.covered == covered, f"SnapshotTaken({index}) led to {self.log.now.covered}"
+
+    def knows_members(self, index: int) -> bool:
+        """Whether its log tells who takes part as of `index`: one that joined may not have come so far."""
+        now = self.log.now
+        first = [entry for entry in now.changes if now.covered < entry.index <= index]
+        return bool(first or now.snapshot is not None or self.initial.voters)
 
     def capture(self, index: int) -> bytes:
         """The state at an applied `index`."""

@@ -28,7 +28,9 @@ __all__ = ["handle_install_snapshot", "handle_install_snapshot_reply", "request"
 def request(st: State, actions: list[Action]) -> None:
     """Ask for a snapshot where enough was applied since the last one, taken or asked for."""
     last = max(st.snapshot_index, st.snapshot_asked)
-    if st.snapshot_threshold > 0 and st.restoring is None and st.last_applied - last >= st.snapshot_threshold:
+    if st.snapshot_threshold == 0 or st.restoring is not None or st.last_applied - last < st.snapshot_threshold:
+        return
+    if adoption.as_of(st, st.last_applied).voters:
         st.snapshot_asked = st.last_applied
         actions.append(TakeSnapshot(st.last_applied, term_of(st, st.last_applied)))
 
@@ -37,8 +39,11 @@ def taken(st: State, index: i64, data: bytes | SnapshotData) -> None:
     """The state machine's state at `index` was captured: keep it, and let the log go up to there."""
     if index <= st.snapshot_index or index > st.last_applied or st.restoring is not None:
         return
+    membership = adoption.as_of(st, index)
+    if not membership.voters:
+        return  # it joined, and has not seen yet who takes part: a snapshot could not tell
     st.snapshot_asked = 0
-    durability.compact(st, Snapshot(index, term_of(st, index), adoption.as_of(st, index), data))
+    durability.compact(st, Snapshot(index, term_of(st, index), membership, data))
 
 
 # Sending one.
