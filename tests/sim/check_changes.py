@@ -99,7 +99,9 @@ class Changes:
         """After every step: the membership is that of the log, and who does not decide does not stand."""
         now = member.log.now
         current = now.membership(member.initial)
-        assert node.membership == current, f"node {node.id} believes in {node.membership}, not {current}"
+        if member.believed is not node.membership or member.logged is not current:
+            assert node.membership == current, f"node {node.id} believes in {node.membership}, not {current}"
+            member.believed, member.logged = node.membership, current
         if node.role is Role.CANDIDATE:
             assert may_stand(member, node), f"node {node.id} stands, but it has no vote in {current}"
 

@@ -89,6 +89,8 @@ class Contact:
         """Whether the node hears a leader, or is one, so that it heeds no candidate that this did not send; or
         started a moment ago, when leases are on."""
         config = member.config
+        if message.term <= was.term:
+            return False
         if config.lease_reads and member.ticks - member.born < config.election_timeout[0] and member.old:
             return True
         if message.force or not config.check_quorum:

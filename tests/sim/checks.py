@@ -217,7 +217,7 @@ class Checker:
         self.contact.forget(member)
 
     def observe(self, member: Member) -> None:
-        """Everything that must hold between two steps."""
+        """Everything that must hold between two steps, called after each."""
         node = member.node
         if node is None:
             return

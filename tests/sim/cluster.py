@@ -166,9 +166,6 @@ class Cluster:
                 pass
         self.checker.survives()
 
-    def observe(self, member: Member) -> None:
-        self.checker.observe(member)
-
     # Time.
 
     def _time(self, op: Op, member: Member, b: int) -> None:
@@ -185,7 +182,6 @@ class Cluster:
         for _ in range(count):
             if member.up:
                 member.tick()
-                self.observe(member)
 
     def pass_time(self, count: int) -> None:
         """Time passes for everybody. With leases every clock may lag, by half the margin: so in no span do two of
@@ -229,7 +225,6 @@ class Cluster:
         self.checker.delivered(packet.to, packet.message)
         member.take(Receive(packet.message))
         self.checker.contact.heeded(member, packet.sender, packet.message, was)
-        self.observe(member)
 
     def flow(self, limit: int, *, syncing: bool) -> None:
         """Deliver in order until nothing moves, at most `limit` messages; drains and, if `syncing`, syncs."""
@@ -245,10 +240,8 @@ class Cluster:
         for member in self.members:
             while member.node is not None and (member.node.pending or (syncing and member.tickets)):
                 member.drain()
-                self.observe(member)
                 if syncing and member.tickets:
                     member.finish_sync(len(member.tickets) - 1, feed_first=True)
-                    self.observe(member)
 
     def _isolate(self, member: Member) -> None:
         for other in self.members:
@@ -285,14 +278,11 @@ class Cluster:
             case Op.ANSWER if member.captures:
                 index, data = member.captures.pop(b % len(member.captures))
                 member.answer(index, data)
-        for each in (leader, member, up[a % len(up)]):
-            self.observe(each)
 
     def propose(self, member: Member, command: bytes) -> bool:
         """Returns whether the node took the command."""
         self.proposed += 1
         taken = requests.propose(member, command)
-        self.observe(member)
         return taken
 
     def _driver(self, op: Op, member: Member, b: int) -> None:
@@ -304,7 +294,6 @@ class Cluster:
             # A ticket that is settled already, or was never given.
             oldest = member.tickets[0].number if member.tickets else 1
             member.take(Synced(oldest - 1 if b % 2 else oldest + 1000))
-        self.observe(member)
 
     def _fault(self, op: Op, member: Member, a: int, b: int) -> None:
         match op:
@@ -328,4 +317,3 @@ class Cluster:
         """The state machine is restored from the snapshot, or durable itself, at times with a delay."""
         if not member.up:
             member.start((0, member.applied, member.applied * b // 256, member.applied)[b % 4])
-            self.observe(member)

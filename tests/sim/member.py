@@ -107,6 +107,8 @@ class Member:
         """The state machine has applied through here, and forgets it only when it is told to."""
         self.told = self.initial
         """The membership as the driver knows it."""
+        self.believed = self.logged = self.initial
+        """The membership of the node and that of its log, as they were compared last."""
         self.captures: list[tuple[int, bytes]] = []
         """States that were captured for a snapshot, and the indexes that they are of."""
         self.snapshots: dict[tuple[int, int], Snapshot] = {}
@@ -146,6 +148,7 @@ class Member:
         self.born, self.old = self.ticks, self.log.now.state.term > 0
         self.node = RaftNode(self.config, self.log, applied=applied, deferred_sync=self.mode.deferred)
         self.checker.started(self, start)
+        self.checker.observe(self)
 
     def crash(self, keep: int = 0, *, snapshots: bool = False) -> None:
         """Lose the memory, and of the disk what was not synced but for `keep` writes."""
@@ -162,7 +165,9 @@ class Member:
         assert node is not None
         try:
             if self.mode.batches:
-                return node.feed(event)
+                index = node.feed(event)
+                self.checker.observe(self)
+                return index
             before = node.log.last_index()
             self._carry_out(node.step(event))
             self._drained()
