@@ -53,6 +53,7 @@ class Op(enum.IntEnum):
     TRANSFER = 25
     SNAPSHOT = 26
     ANSWER = 27
+    ROUND = 28
 
 
 class Move(NamedTuple):
@@ -148,6 +149,9 @@ class Cluster:
                 self._network(op, a)
             case Op.FLOW:
                 self.flow(4 + a, syncing=b % 2 == 0)
+            case Op.ROUND:
+                self.pass_time(1 + a % 3)
+                self.flow(20 + b, syncing=True)
             case Op.PROPOSE | Op.READ | Op.MEMBERS | Op.TRANSFER | Op.SNAPSHOT | Op.ANSWER:
                 self._request(op, member, a, b)
             case Op.DRAIN | Op.SYNC | Op.STALE_SYNC:

@@ -121,7 +121,8 @@ class CrashLog(RaftLog):
         self.on_snapshot(snapshot)
         self.staged = None
         oldest = min(self.now.base, snapshot.index)
-        base = self.chance.choice((snapshot.index, oldest, self.chance.randint(oldest, snapshot.index)))
+        some = self.chance.randint(oldest, snapshot.index)
+        base = self.chance.choice((snapshot.index, snapshot.index, some, oldest))
         self._write(Save(snapshot, base))
 
     def receive_snapshot(self, meta: SnapshotMeta, offset: int, chunk: bytes) -> bytes | SnapshotData | None:

@@ -52,6 +52,7 @@ SNAPSHOT_RULES: tuple[dict[str, object], ...] = (
 )
 
 WEIGHTS: dict[Op, int] = {
+    Op.ROUND: 10,
     Op.TICK: 8,
     Op.TICK_ALL: 6,
     Op.TIME_OUT: 6,
@@ -80,6 +81,27 @@ WEIGHTS: dict[Op, int] = {
     Op.SNAPSHOT: 4,
     Op.ANSWER: 6,
 }
+"""How often each operation comes in a storm."""
+
+CALM: dict[Op, int] = {
+    **WEIGHTS,
+    Op.ROUND: 40,
+    Op.TICK: 2,
+    Op.TICK_ALL: 2,
+    Op.TIME_OUT: 1,
+    Op.DELIVER: 8,
+    Op.DELIVER_NEXT: 8,
+    Op.DROP: 1,
+    Op.PROPOSE: 30,
+    Op.CUT: 0,
+    Op.ISOLATE: 1,
+    Op.SPLIT: 1,
+    Op.HEAL: 2,
+    Op.CRASH: 1,
+    Op.BREAK_DISK: 0,
+    Op.CRASH_ALL: 0,
+}
+"""How often where most goes well: much needs calm to come about."""
 
 GROUPS: tuple[tuple[Op, ...], ...] = (
     (Op.CUT, Op.ISOLATE, Op.SPLIT),
@@ -89,21 +111,30 @@ GROUPS: tuple[tuple[Op, ...], ...] = (
     (Op.SYNC, Op.DRAIN),
     (Op.PROPOSE,),
 )
-"""Some runs are stormy, some calm, for much needs calm to come about."""
+"""What comes more often in one run than in another."""
 
 FEATURES: tuple[tuple[Op, ...], ...] = ((Op.READ,), (Op.MEMBERS,), (Op.TRANSFER,), (Op.SNAPSHOT, Op.ANSWER))
 """What a run may be without."""
 
+PHASE = 40
+"""Moves after which the weather may change."""
 
-def _weights(rng: random.Random) -> list[float]:
-    """How often each operation comes."""
-    weights: dict[Op, float] = dict(WEIGHTS)
+
+def _ops(rng: random.Random, length: int) -> list[Op]:
+    """Operations in phases of calm and of storm."""
+    scale = dict.fromkeys(WEIGHTS, 1.0)
     for groups, factors in ((GROUPS, (0.2, 0.5, 1, 2)), (FEATURES, (0, 0.5, 1, 2))):
         for group in groups:
             factor = rng.choice(factors)
             for op in group:
-                weights[op] *= factor
-    return list(weights.values())
+                scale[op] *= factor
+    calm = rng.choice((0.2, 0.5, 0.8))
+    ops: list[Op] = []
+    while len(ops) < length:
+        weights = CALM if rng.random() < calm else WEIGHTS
+        scaled = [weights[op] * scale[op] for op in WEIGHTS]
+        ops += rng.choices(list(WEIGHTS), scaled, k=min(PHASE, length - len(ops)))
+    return ops
 
 
 def _options(rng: random.Random) -> dict[str, object]:
@@ -123,8 +154,7 @@ def seeded(seed: int, length: int) -> tuple[Setup, list[Move]]:
     mixed = rng.random() < 0.1 and not options.get("lease_reads")
     damage = rng.choice((0, 0, 3))
     setup = Setup(modes, tuple(options.items()), seed % 4 == 0, seed, voters, mixed, damage)
-    ops = rng.choices(list(WEIGHTS), _weights(rng), k=length)
-    return setup, [Move(op, rng.randrange(256), rng.randrange(256)) for op in ops]
+    return setup, [Move(op, rng.randrange(256), rng.randrange(256)) for op in _ops(rng, length)]
 
 
 def run(setup: Setup, moves: Sequence[Move]) -> Cluster:
@@ -153,5 +183,5 @@ def moves(most: int) -> st.SearchStrategy[list[Move]]:
     """Between half of `most` moves and all. A move shrinks to a rest: hypothesis makes most lists as short as
     it may, and short histories show little."""
     byte = st.integers(0, 255)
-    weighted = [Op.REST, *[op for op, weight in WEIGHTS.items() for _ in range(weight)]]
+    weighted = [Op.REST, *[op for op in WEIGHTS for _ in range(WEIGHTS[op] + CALM[op])]]
     return st.lists(st.builds(Move, st.sampled_from(weighted), byte, byte), min_size=most // 2, max_size=most)

@@ -15,7 +15,7 @@ from raft_io.core.progress import Progress
 from raft_io.core.state import LEADER, Adopted, State
 from raft_io.core.types import MEMBERSHIP, NOBODY, LogEntry, Membership
 
-__all__ = ["appended", "as_of", "compacted", "installed", "recover", "refit", "truncated"]
+__all__ = ["appended", "as_of", "compacted", "installed", "may_lead", "recover", "refit", "truncated"]
 
 
 def recover(st: State) -> None:
@@ -57,6 +57,20 @@ def as_of(st: State, index: i64) -> Membership:
             break
         found = adopted
     return found.membership
+
+
+def may_lead(st: State) -> bool:
+    """Whether this node may stand for election: a voter, or one that an uncommitted change removes.
+
+    Such a one may be the only node that can bring about the commit of its own removal (thesis, 4.2.2). It
+    does not count itself. One level is enough: a change is begun only once the one before is committed.
+    """
+    if st.votes:
+        return True
+    if st.history[-1].index <= st.commit_index or len(st.history) < 2:
+        return False
+    before = st.history[-2].membership
+    return st.id in before.voters or st.id in before.outgoing
 
 
 def compacted(st: State, index: i64) -> None:

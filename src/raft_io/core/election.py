@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from raft_io.core import durability, membership, quorum, reads, roles, transfer
+from raft_io.core import adoption, durability, membership, quorum, reads, roles, transfer
 from raft_io.core.actions import Send
 from raft_io.core.messages import PreVote, PreVoteReply, RequestVote, RequestVoteReply, TimeoutNow
 from raft_io.core.state import CANDIDATE, FOLLOWER, LEADER, State
@@ -71,7 +71,7 @@ def _is_deaf(st: State) -> bool:
 
 
 def _time_out(st: State) -> None:
-    if not st.votes:
+    if not adoption.may_lead(st):
         # Who is no voter never campaigns; it only notices that it has lost the leader.
         roles.follow(st, NOBODY)
         roles.reset_election_timer(st)
@@ -202,7 +202,7 @@ def handle_timeout_now(st: State, message: TimeoutNow) -> None:
         or st.role is not FOLLOWER
         or (st.leader != message.leader and st.leader != NOBODY)
         or (message.round != 0 and message.round < st.leader_round)
-        or not st.votes
+        or not adoption.may_lead(st)
         or not _may_campaign(st)
     ):
         return

@@ -28,9 +28,9 @@ __all__ = ["handle_install_snapshot", "handle_install_snapshot_reply", "request"
 def request(st: State, actions: list[Action]) -> None:
     """Ask for a snapshot where enough was applied since the last one, taken or asked for."""
     last = max(st.snapshot_index, st.snapshot_asked)
-    if st.snapshot_threshold == 0 or st.restoring is not None or st.last_applied - last < st.snapshot_threshold:
-        return
-    if adoption.as_of(st, st.last_applied).voters:
+    due = st.snapshot_threshold > 0 and st.last_applied - last >= st.snapshot_threshold
+    # Who joined and does not know yet who takes part could not tell it in a snapshot.
+    if due and st.restoring is None and adoption.as_of(st, st.last_applied).voters:
         st.snapshot_asked = st.last_applied
         actions.append(TakeSnapshot(st.last_applied, term_of(st, st.last_applied)))
 
@@ -41,7 +41,7 @@ def taken(st: State, index: i64, data: bytes | SnapshotData) -> None:
         return
     membership = adoption.as_of(st, index)
     if not membership.voters:
-        return  # it joined, and has not seen yet who takes part: a snapshot could not tell
+        return
     st.snapshot_asked = 0
     durability.compact(st, Snapshot(index, term_of(st, index), membership, data))
 
