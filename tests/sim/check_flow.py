@@ -42,6 +42,11 @@ class Flow:
         for link in [link for link in self.links if link[0] == leader]:
             del self.links[link]
 
+    def members(self, leader: NodeId, members: frozenset[NodeId]) -> None:
+        """Of who is removed, a leader remembers nothing."""
+        for link in [link for link in self.links if link[0] == leader and link[1] not in members]:
+            del self.links[link]
+
     def appends(self, member: Member, to: NodeId, message: AppendEntries) -> None:
         config = member.config
         assert len(message.entries) <= config.max_batch

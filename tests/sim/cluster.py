@@ -277,8 +277,8 @@ class Cluster:
                 requests.change(leader, requests.some_change(leader, ids, a * 256 + b))
             case Op.TRANSFER:
                 requests.transfer(leader, requests.some_target(leader, b))
-            case Op.SNAPSHOT if member.up:
-                requests.take_snapshot(member, b)
+            case Op.SNAPSHOT:
+                requests.take_snapshot(leader if b % 2 else up[a % len(up)], b)
             case Op.ANSWER if member.captures:
                 index, data = member.captures.pop(b % len(member.captures))
                 member.answer(index, data)
