@@ -87,8 +87,8 @@ class Contact:
             self.followers.setdefault(member.id, {})[sender] = member.ticks
 
     def ignores(self, member: Member, message: RequestVote, was: Before) -> bool:
-        """Whether the node hears a leader, or is one, so that it heeds no candidate that this did not send; or
-        started a moment ago, when leases are on."""
+        """Whether the node hears a leader, or is one, so that it heeds no candidate that this did not send;
+        or started a moment ago, when leases are on."""
         config = member.config
         if message.term <= was.term:
             return False

@@ -7,6 +7,7 @@ in each node's own log, and checked against the disks of all nodes, those that a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -58,7 +59,8 @@ class Seen(NamedTuple):
     applied: int
 
 
-class Acknowledged(NamedTuple):
+@dataclass(frozen=True)
+class Acknowledged:
     """The entry that a reply acknowledges, as the log held it when the reply was made."""
 
     index: int
@@ -249,8 +251,8 @@ class Checker:
         assert known == leader, f"term {term} has the leaders {known} and {leader}"
 
     def _elected(self, member: Member, term: Term) -> None:
-        """A quorum of different nodes voted for a leader, and its own vote is on its disk. The quorum is of the
-        membership that it stood with: what was in its log before its own term."""
+        """A quorum of different nodes voted for a leader, and its own vote is on its disk. The quorum is of
+        the membership that it stood with: what was in its log before its own term."""
         voters = {voter for (when, voter), whom in self.votes.items() if (when, whom) == (term, member.id)}
         voters.add(member.id)
         membership = standing(member.log.now, member.initial, term)
@@ -293,8 +295,8 @@ class Checker:
         assert is_quorum(membership, have), f"{entry} is committed by {membership}, but only on {have}"
 
     def survives(self) -> None:
-        """The disks alone, all nodes crashed now, keep what is committed: no node that lacks the last of it could
-        win an election by its own membership (sections 5.4.1 and 5.4.2)."""
+        """The disks alone, all nodes crashed now, keep what is committed: no node that lacks the last of it
+        could win an election by its own membership (sections 5.4.1 and 5.4.2)."""
         if not self.history.committed:
             return
         entry = self.history.committed[-1]

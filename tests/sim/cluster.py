@@ -66,8 +66,8 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run starts from. Node `i` has the mode `modes[i - 1]`; the first `voters` of them are the cluster,
-    all of them unless told; the others run, empty, and can be added to it.
+    """What a run starts from. Node `i` has the mode `modes[i - 1]`; the first `voters` of them are the
+    cluster, all of them unless told; the others run, empty, and can be added to it.
 
     `mixed`: every other node has neither pre-vote nor check-quorum. `damage`: one snapshot in so many arrives
     damaged.
@@ -188,8 +188,8 @@ class Cluster:
                 member.tick()
 
     def pass_time(self, count: int) -> None:
-        """Time passes for everybody. With leases every clock may lag, by half the margin: so in no span do two of
-        them differ by more than the margin."""
+        """Time passes for everybody. With leases every clock may lag, by half the margin: so in no span do
+        two of them differ by more than the margin."""
         for _ in range(count):
             for member in self.members:
                 most = member.config.lease_margin // 2 if self.steady else 0
@@ -286,8 +286,7 @@ class Cluster:
     def propose(self, member: Member, command: bytes) -> bool:
         """Returns whether the node took the command."""
         self.proposed += 1
-        taken = requests.propose(member, command)
-        return taken
+        return requests.propose(member, command)
 
     def _driver(self, op: Op, member: Member, b: int) -> None:
         if op is Op.DRAIN:

@@ -1,4 +1,4 @@
-"""What is in a snapshot: the commands that were applied, as a few bytes that tell one history from another."""
+"""What is in a snapshot: the commands that were applied, as bytes that tell one history from another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
-from raft_io import StorageError
+from raft_io import SnapshotData, StorageError
 
 _PRIME = 2**63 - 25
 
@@ -39,7 +39,7 @@ class Disk(Protocol):
     broken: bool
 
 
-class Contents:
+class Contents(SnapshotData):
     """A `SnapshotData`: contents that need not be in memory, on a disk that may break."""
 
     def __init__(self, data: bytes, disk: Disk | None = None) -> None:

@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from tests.sim.contents import Contents, fingerprint
 from tests.sim.image import Image, Save, Write
 
-from raft_io import HardState, Index, LogEntry, RaftLog, Snapshot, SnapshotData, SnapshotMeta, StorageError, Term
+from raft_io import (
+    HardState,
+    Index,
+    LogEntry,
+    RaftLog,
+    Snapshot,
+    SnapshotData,
+    SnapshotMeta,
+    StorageError,
+    Term,
+)
 
 
 def _ignore_append(entries: Sequence[LogEntry]) -> None:
@@ -138,7 +148,9 @@ class CrashLog(RaftLog):
             return None
         self.staged = None
         whole = bytes(staged.data)
-        assert meta.checksum in (fingerprint(whole), Contents(whole).checksum), f"pieces of several: {whole!r}"
+        assert meta.checksum in (fingerprint(whole), Contents(whole).checksum), (
+            f"pieces of several: {whole!r}"
+        )
         if self.damage and self.chance.randrange(self.damage) == 0:
             return None
         return Contents(whole, self) if self.chance.random() < 0.5 else whole

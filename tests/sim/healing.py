@@ -1,4 +1,4 @@
-"""What a cluster must do once nothing goes wrong any more: elect, commit, serve, agree, and then keep calm."""
+"""What a cluster must do once nothing goes wrong any more: elect, commit, serve, agree, and keep calm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.sim.cluster import Cluster
 from tests.sim.member import Member
 from tests.sim.quorums import members_of
 
-from raft_io import ChangeMembership, NodeId, RaftConfig, Receive
+from raft_io import ChangeMembership, Membership, NodeId, RaftConfig, Receive
 
 CALM = {"election_timeout": (10, 20), "heartbeat_interval": 3}
 """Timing under which a healed cluster must make progress."""
@@ -64,8 +64,8 @@ def is_frantic(config: RaftConfig) -> bool:
 
 
 def _stop_disturbers(cluster: Cluster) -> None:
-    """Without pre-vote and check-quorum nothing keeps who was removed from disturbing: it is stopped, once its
-    removal is committed."""
+    """Without pre-vote and check-quorum nothing keeps who was removed from disturbing: it is stopped, once
+    its removal is committed."""
     if any(member.config.pre_vote or member.config.check_quorum for member in cluster.members):
         return
     leader = leader_of(cluster)
@@ -239,7 +239,7 @@ def _changes_members(cluster: Cluster, rng: random.Random) -> None:
         now = leader_of(cluster)
         if now is None or not agreed(cluster, now):
             return False
-        return (now.membership.voters, now.membership.learners) == (voters, learners)
+        return now.membership == Membership(voters, learners)
 
     _until(cluster, done, f"a change to {sorted(voters)} and {sorted(learners)}")
     _progress(cluster, b"changed")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from raft_io import EntryKind, LogEntry, Membership, Term
-
 from tests.sim.image import membership_in
+
+from raft_io import EntryKind, LogEntry, Membership, Term
 
 
 class History:

@@ -81,8 +81,8 @@ class Image:
         return self.last_term(), self.last_index()
 
     def hard_state(self, node: NodeId) -> HardState:
-        """The hard state as `node` adopts it. It may be behind the snapshot; then `node` votes for nobody else in
-        that term."""
+        """The hard state as `node` adopts it. It may be behind the snapshot; then `node` votes for nobody
+        else in that term."""
         if self.last_term() > self.state.term:
             return HardState(self.last_term(), node)
         return self.state
