@@ -74,8 +74,9 @@ class _Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._answers += data
         count, end = self._complete()
-        if self._answers.startswith(b"-", end):
-            reason = self._answers[end : end + 100].decode(errors="replace").strip()
+        rest = self._answers[end:]
+        if count > self._pipeline or (rest and not any(reply.startswith(rest) for reply in self._replies)):
+            reason = (rest or self._answers)[:100].decode(errors="replace").strip()
             self._end(CommandFailedError(f"a command was refused: {reason}"))
             return
         if count < self._pipeline:
