@@ -100,7 +100,7 @@ async def _install(cluster: Cluster, leader: Observed, away: Observed) -> None:
         while True:
             await cluster.observe()
             ours, its = leader.status, away.status
-            if ours is not None and its is not None and its["commit_index"] + 1000 > ours["commit_index"] > 1:
+            if ours is not None and its is not None and its["last_applied"] + 1000 > ours["last_applied"] > 1:
                 return
             await asyncio.sleep(0.1)
 
