@@ -819,3 +819,60 @@ def test_one_node_goes_on_alone_and_others_join_it_when_a_majority_is_lost(tmp_p
             await cluster.stop(node)
 
     run(test)
+
+
+# The leader is lost in the middle.
+
+
+async def lose(cluster: Growing, node: int) -> str:
+    """End a server as a crash would, without a word to anybody; where it listened."""
+    server = cluster.servers.pop(node)
+    server._leave()
+    await server.stop()
+    return str(server.address)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.03, 0.1])
+@pytest.mark.parametrize("kind", ["join", "remove", "swap", "transfer"])
+def test_a_leader_that_is_lost_in_the_middle_of_a_change_takes_nothing_with_it(
+    tmp_path: Path, kind: str, delay: float
+) -> None:
+    async def test() -> None:
+        async with growing(tmp_path, size=4, snapshot_threshold=20) as cluster:
+            leader = await cluster.leader()
+            lost, asked, gone, _ = [node_id(leader), *[node_id(each) for each in cluster.followers(leader)]]
+            for n in range(10):
+                await leader.propose(b"%d" % n)
+            target = {1, 2, 3, 4}
+            if kind != "transfer":
+                target |= {5} if kind == "join" else set()
+                target -= set() if kind == "join" else {gone}
+            if kind == "swap":
+                target |= {5}
+                await cluster.join(5, via=asked, learner=True)
+                await eventually(lambda: 5 in leader.status.membership.learners)
+
+            async def change() -> None:
+                if kind == "join":
+                    await cluster.join(5, via=asked)
+                elif kind == "transfer":
+                    with contextlib.suppress(RaftError, TimeoutError):
+                        await cluster.servers[asked].transfer_leadership(gone, timeout=10)
+                else:
+                    await cluster.servers[asked].change_membership(target, [], timeout=20)
+
+            changing = asyncio.create_task(change())
+            await asyncio.sleep(delay)
+            cluster.peers[lost] = await lose(cluster, lost)
+            await changing
+            await cluster.start(lost)
+            if gone not in target:
+                with pytest.raises(RemovedError):
+                    await asyncio.wait_for(cluster.servers[gone].wait_stopped(), 15)
+                await cluster.stop(gone)
+            await cluster.voters(*target)
+            assert await cluster.servers[asked].propose(b"x", timeout=20) == b"11"
+            for each in cluster.servers.values():
+                assert await each.read(lambda machine: len(machine.history), timeout=20) == 11
+
+    run(test, seconds=60)
