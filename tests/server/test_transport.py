@@ -586,9 +586,11 @@ def test_a_peer_that_is_let_go_gets_what_was_sent_to_it(monkeypatch: pytest.Monk
 
 def test_a_node_that_is_refused_again_and_again_is_one_line_a_minute() -> None:
     refusals = Refusals()
-    assert refusals.are_news(2, "why", 100.0)
-    assert not refusals.are_news(2, "why", 159.0)
-    assert refusals.are_news(2, "why else", 159.0)
-    assert refusals.are_news(3, "why", 159.0)
-    assert refusals.are_news(2, "why", 160.0)
-    assert not refusals.are_news(2, "why", 161.0)
+    two, three = Greeting("c", 2, 7, "h:1"), Greeting("c", 3, 7, "h:1")
+    assert refusals.are_news(two, "why", 100.0)
+    assert not refusals.are_news(two, "why", 159.0)
+    assert refusals.are_news(two, "why else", 159.0)
+    assert refusals.are_news(three, "why", 159.0)
+    assert refusals.are_news(Greeting("c", 2, 8, "h:1"), "why", 159.0)
+    assert refusals.are_news(two, "why", 160.0)
+    assert not refusals.are_news(two, "why", 161.0)
