@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.support import (
     TOP,
@@ -55,7 +57,7 @@ pytestmark = pytest.mark.core
 LONGEST = RaftConfig(1).election_timeout[1]
 
 
-def ready(peers: tuple[int, ...] = (2, 3), **options: int) -> RaftNode:
+def ready(peers: tuple[int, ...] = (2, 3), **options: Any) -> RaftNode:
     """A leader with one committed entry, which every follower has."""
     node = default_leader(peers, **options)
     step(node, Propose(b"x"))
