@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
+from raft_io.core import adoption
 from raft_io.core.messages import AppendEntriesReply, Message
-from raft_io.core.state import State, Ticket
+from raft_io.core.state import LEADER, State, Ticket
 from raft_io.core.terms import term_of
-from raft_io.core.types import NOBODY, HardState, LogEntry
+from raft_io.core.types import NOBODY, EntryKind, HardState, LogEntry, Snapshot
 from raft_io.errors import StorageError
 
 __all__ = [
     "append",
+    "append_own",
+    "compact",
     "fail",
     "issue_ticket",
     "relies_on_unsynced",
+    "replace_log",
     "save_hard_state",
     "settle_tickets",
     "stalled",
@@ -36,6 +40,16 @@ def append(st: State, entries: tuple[LogEntry, ...]) -> None:
     st.last_term = last.term
     st.dirty = True
     st.work = True
+    adoption.appended(st, entries)
+
+
+def append_own(st: State, kind: EntryKind, command: bytes) -> i64:
+    """Append a leader's entry that no caller proposed. Returns its index."""
+    assert st.role is LEADER
+    index = st.last_index + 1
+    st.sizes.append(0)
+    append(st, (LogEntry(st.term, index, command, kind),))
+    return index
 
 
 def truncate(st: State, first: i64) -> None:
@@ -45,13 +59,46 @@ def truncate(st: State, first: i64) -> None:
     last = first - 1
     st.last_index = last
     st.last_term = term_of(st, last)
+    _vouch_no_further(st, last)
+    st.dirty = True
+    st.work = True
+    adoption.truncated(st, first)
+
+
+def _vouch_no_further(st: State, last: i64) -> None:
+    """What stood behind `last` is replaced: that it was or will be durable says nothing any more."""
     if st.stable_index > last:
         st.stable_index = last
     for ticket in st.tickets:
         if ticket.index > last:
             ticket.index = last
+
+
+def compact(st: State, snapshot: Snapshot) -> None:
+    """Save a snapshot of what this node has applied; the log drops what it stands for (section 7)."""
+    assert st.snapshot_index < snapshot.index <= st.last_applied
+    st.log.save_snapshot(snapshot)
+    st.snapshot_index = snapshot.index
+    st.snapshot_term = snapshot.term
     st.dirty = True
     st.work = True
+    adoption.compacted(st, snapshot.index)
+
+
+def replace_log(st: State, snapshot: Snapshot) -> None:
+    """Save a leader's snapshot in place of the whole log (figure 13, 7)."""
+    assert snapshot.index > st.commit_index, "a snapshot never moves a state machine backwards"
+    st.log.save_snapshot(snapshot)
+    _vouch_no_further(st, st.commit_index)
+    st.last_index = st.log.last_index()
+    st.last_term = st.log.last_term()
+    assert st.last_index == snapshot.index and st.last_term == snapshot.term
+    st.snapshot_index = snapshot.index
+    st.snapshot_term = snapshot.term
+    st.commit_index = snapshot.index
+    st.dirty = True
+    st.work = True
+    adoption.installed(st, snapshot.index, snapshot.membership)
 
 
 def save_hard_state(st: State) -> None:

@@ -8,7 +8,17 @@ from typing import ClassVar, TypeAlias, Union, final
 from mypy_extensions import i64, mypyc_attr
 
 from raft_io.core.messages import Message, checked_message
-from raft_io.core.types import Index, NodeId, SnapshotData, Value, checked, checked_bytes, checked_ids, listed
+from raft_io.core.types import (
+    Index,
+    NodeId,
+    SnapshotData,
+    Value,
+    checked,
+    checked_bytes,
+    checked_data,
+    checked_ids,
+    listed,
+)
 
 __all__ = [
     "ChangeMembership",
@@ -65,8 +75,8 @@ class Propose(Value):
 @mypyc_attr(acyclic=True)
 class ReadIndex(Value):
     """Ask for a linearizable read point (thesis, section 6.4). `context` is opaque, never used twice, and
-    comes back in `ReadReady` or `ReadFailed`. On a follower the leader is asked. Raises `NotLeaderError` when no
-    leader is known."""
+    comes back in `ReadReady` or `ReadFailed`. On a follower the leader is asked. Raises `NotLeaderError`
+    when no leader is known."""
 
     __slots__ = ("context",)
     __match_args__: ClassVar[tuple[str, ...]] = ("context",)
@@ -120,9 +130,7 @@ class SnapshotTaken(Value):
 
     def __init__(self, index: Index, data: bytes | SnapshotData) -> None:
         self.index: i64 = checked(index, "index")
-        if not isinstance(data, bytes) and not isinstance(data, SnapshotData):
-            raise TypeError(f"data must be bytes or a SnapshotData, not {type(data).__name__}")
-        self.data: bytes | SnapshotData = data
+        self.data: bytes | SnapshotData = checked_data(data)
 
 
 @final

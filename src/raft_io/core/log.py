@@ -47,8 +47,8 @@ class RaftLog(ABC):
 
     @abstractmethod
     def term_at(self, index: Index) -> Term | None:
-        """The term of the entry at `index`; `0` for index 0 (as long as entry 1 is there), the snapshot's term
-        at its index; `None` outside the log."""
+        """The term of the entry at `index`; `0` for index 0 (as long as entry 1 is there), the snapshot's
+        term at its index; `None` outside the log."""
 
     @abstractmethod
     def entry(self, index: Index) -> LogEntry | None:

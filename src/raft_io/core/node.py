@@ -6,16 +6,59 @@ from typing import final
 
 from mypy_extensions import i64
 
-from raft_io.core import append, commit, durability, election, replicate, roles
+from raft_io.core import (
+    adoption,
+    append,
+    commit,
+    durability,
+    election,
+    membership,
+    reads,
+    replicate,
+    roles,
+    snapshot,
+    transfer,
+)
 from raft_io.core.actions import Action, Send, Sync
 from raft_io.core.config import RaftConfig
-from raft_io.core.events import Event, Propose, Receive, Synced, SyncFailed, Tick
+from raft_io.core.events import (
+    ChangeMembership,
+    Event,
+    Propose,
+    ReadIndex,
+    Receive,
+    SnapshotTaken,
+    Synced,
+    SyncFailed,
+    Tick,
+    TransferLeadership,
+)
 from raft_io.core.log import REQUIRED, MemoryLog, RaftLog
-from raft_io.core.messages import AppendEntries, AppendEntriesReply, Message, RequestVote
+from raft_io.core.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    Message,
+    PreVote,
+    PreVoteReply,
+    ReadIndexReply,
+    ReadIndexRequest,
+    RequestVote,
+    RequestVoteReply,
+    TimeoutNow,
+    origin_of,
+)
 from raft_io.core.state import LEADER, State
 from raft_io.core.status import FollowerStatus, Status
 from raft_io.core.types import MAX, NOBODY, HardState, Index, Membership, NodeId, Role, Term, checked
-from raft_io.errors import NotLeaderError, OverloadedError, StorageError
+from raft_io.errors import (
+    MembershipChangeInProgressError,
+    NotLeaderError,
+    OverloadedError,
+    StorageError,
+    TransferInProgressError,
+)
 
 __all__ = ["RaftNode"]
 
@@ -36,8 +79,10 @@ class RaftNode:
     disk call `feed` for each and then `drain`.
 
     `log`: where entries and hard state live; a fresh `MemoryLog` if `None`. The node adopts what it holds,
-    so that a log recovered from disk resumes in its last term and vote. `applied`: the index through which
-    the state machine itself is durable already; `commit_index` and `last_applied` start there.
+    so that a log recovered from disk resumes in its last term and vote, with its membership and snapshot; the
+    configuration's peers count only until the log has a membership. `applied`: the index through which the
+    state machine itself is durable already; `commit_index` and `last_applied` start there, or at the log's
+    snapshot, which the caller restores, if that is later.
     `deferred_sync`: `drain` never syncs the log but asks for it by `Sync(ticket)`.
 
     Raises `TypeError` for a log that lacks a method, `ValueError` for an `applied` outside the log,
@@ -76,7 +121,14 @@ class RaftNode:
             # Whom it voted for in that term is lost, so that nobody gets the vote. Needs no sync: a crash
             # would find the same again.
             backend.set_hard_state(HardState(backend.last_term(), config.id))
+        saved = backend.snapshot()
+        if saved is not None:
+            start = max(start, saved.index)
         self._state: State = State(config, backend, start, bool(deferred_sync))
+        try:
+            adoption.recover(self._state)
+        except ValueError as error:
+            raise StorageError("adopt log", f"an entry that holds no membership: {error}") from error
 
     @classmethod
     def with_log(cls, config: RaftConfig, log: RaftLog) -> RaftNode:
@@ -126,8 +178,8 @@ class RaftNode:
 
     @property
     def membership(self) -> Membership:
-        """Who takes part."""
-        return Membership(self._state.voters)
+        """Who takes part: the last membership in the log, committed or not."""
+        return self._state.membership
 
     @property
     def pending(self) -> bool:
@@ -138,7 +190,19 @@ class RaftNode:
     def status(self) -> Status:
         """All that an operator wants to see, at this moment."""
         st = self._state
-        followers = [FollowerStatus(f.id, f.state, f.match, f.next, len(f.inflight)) for f in st.followers]
+        followers = [
+            FollowerStatus(
+                f.id,
+                f.state,
+                f.match,
+                f.next,
+                len(f.inflight),
+                _part_of(st.membership, f.id),
+                st.now - f.heard,
+                f.offset,
+            )
+            for f in st.followers
+        ]
         return Status(
             st.id,
             st.role,
@@ -153,6 +217,9 @@ class RaftNode:
             self.membership,
             st.uncommitted_bytes,
             followers,
+            st.snapshot_index,
+            st.snapshot_term,
+            None if st.transfer_target == NOBODY else st.transfer_target,
         )
 
     def step(self, event: Event) -> list[Action]:
@@ -170,15 +237,25 @@ class RaftNode:
         """Take one event in; `drain` tells what follows from it. Returns the index of the entry that it
         made, else `0`.
 
-        Raises `NotLeaderError` or `OverloadedError` for a `Propose` that cannot be taken, and then nothing
-        has changed; `StorageError` when the log failed: the node is dead, every later call raises it again.
+        Raises what the event says it raises, and then nothing has changed; `StorageError` when the log
+        failed: the node is dead, every later call raises it again.
         """
         st = self._state
         if st.failed is not None:
             raise st.failed.with_traceback(None)
         if isinstance(event, Propose):
             return _propose(st, event.command)
-        if not isinstance(event, (Receive, Tick, Synced, SyncFailed)):
+        if isinstance(event, ReadIndex):
+            if st.role is not LEADER and st.leader == NOBODY:
+                raise NotLeaderError(None)
+            reads.ask(st, event.context)
+            return 0
+        if isinstance(event, ChangeMembership):
+            return _change_membership(st, event)
+        if isinstance(event, TransferLeadership):
+            _transfer(st, event.target)
+            return 0
+        if not isinstance(event, (Receive, Tick, Synced, SyncFailed, SnapshotTaken)):
             raise TypeError(f"event must be an Event, not {type(event).__name__}")
         try:
             if isinstance(event, Receive):
@@ -188,6 +265,8 @@ class RaftNode:
             elif isinstance(event, Synced):
                 if durability.settle_tickets(st, event.ticket):
                     _became_durable(st)
+            elif isinstance(event, SnapshotTaken):
+                snapshot.taken(st, event.index, event.data)
             else:
                 durability.fail(st, StorageError("sync log", event.detail))
         except Exception as error:
@@ -218,9 +297,21 @@ class RaftNode:
         return actions
 
 
-def _propose(st: State, command: bytes) -> i64:
+def _part_of(members: Membership, node: NodeId) -> str:
+    if node in members.voters:
+        return "voter"
+    return "outgoing" if node in members.outgoing else "learner"
+
+
+def _check_leads(st: State) -> None:
     if st.role is not LEADER:
         raise NotLeaderError(None if st.leader == NOBODY else st.leader)
+
+
+def _propose(st: State, command: bytes) -> i64:
+    _check_leads(st)
+    if st.transfer_target != NOBODY:
+        raise TransferInProgressError
     # An empty command counts as well: a pipeline of them is not free.
     size: i64 = max(len(command), 1)
     if st.last_index + 1 >= MAX:
@@ -234,35 +325,75 @@ def _propose(st: State, command: bytes) -> i64:
         raise failure from failure.__cause__
 
 
+def _change_membership(st: State, event: ChangeMembership) -> i64:
+    _check_leads(st)
+    if not event.voters:
+        raise ValueError("a membership needs at least one voter")
+    both = event.voters & event.learners
+    if both:
+        raise ValueError(f"node {min(both)} cannot be both a voter and a learner")
+    if st.transfer_target != NOBODY:
+        raise TransferInProgressError
+    if membership.in_progress(st):
+        raise MembershipChangeInProgressError
+    if st.last_index + 2 >= MAX:
+        raise OverloadedError("the log is full: its last index is at the maximum")
+    try:
+        return membership.begin(st, Membership(event.voters, event.learners))
+    except Exception as error:
+        failure = durability.fail(st, error)
+        raise failure from failure.__cause__
+
+
+def _transfer(st: State, target: i64) -> None:
+    _check_leads(st)
+    if target not in st.voters:
+        raise ValueError(f"node {target} is no voter; leadership can be handed over to one of {st.voters}")
+    transfer.begin(st, target)
+
+
 def _receive(st: State, message: Message) -> None:
     """The term gate (paper, section 5.1), then the handler. What no correct peer sends is dropped: a term
     at its maximum, one before the first election, anything in this node's own name."""
-    if message.term >= MAX or message.term == st.term == 0:
+    if message.term >= MAX or message.term == st.term == 0 or origin_of(message) == st.id:
         return
     if isinstance(message, AppendEntries):
-        if message.leader == st.id:
-            return
         if message.term > st.term:
             roles.become_follower(st, message.term, message.leader)
         append.handle_append_entries(st, message)
     elif isinstance(message, AppendEntriesReply):
-        if message.sender == st.id:
-            return
         if message.term > st.term:
             roles.become_follower(st, message.term, NOBODY)
         replicate.handle_append_entries_reply(st, message)
-    elif isinstance(message, RequestVote):
-        if message.candidate == st.id:
-            return
-        if message.term > st.term:
-            roles.become_follower(st, message.term, NOBODY)
-        election.handle_request_vote(st, message)
+    elif isinstance(message, PreVote):
+        election.handle_pre_vote(st, message)  # its term is not adopted
+    elif isinstance(message, PreVoteReply):
+        election.handle_pre_vote_reply(st, message)
+    elif isinstance(message, RequestVote) and election.ignores(st, message):
+        return
     else:
-        if message.sender == st.id:
-            return
         if message.term > st.term:
-            roles.become_follower(st, message.term, NOBODY)
+            leads = isinstance(message, (InstallSnapshot, TimeoutNow))
+            roles.become_follower(st, message.term, origin_of(message) if leads else NOBODY)
+        _dispatch(st, message)
+
+
+def _dispatch(st: State, message: Message) -> None:
+    if isinstance(message, RequestVote):
+        election.handle_request_vote(st, message)
+    elif isinstance(message, RequestVoteReply):
         election.handle_request_vote_reply(st, message)
+    elif isinstance(message, InstallSnapshot):
+        snapshot.handle_install_snapshot(st, message)
+    elif isinstance(message, InstallSnapshotReply):
+        snapshot.handle_install_snapshot_reply(st, message)
+    elif isinstance(message, TimeoutNow):
+        election.handle_timeout_now(st, message)
+    elif isinstance(message, ReadIndexRequest):
+        reads.handle_read_index_request(st, message)
+    else:
+        assert isinstance(message, ReadIndexReply)
+        reads.handle_read_index_reply(st, message)
 
 
 def _became_durable(st: State) -> None:
@@ -273,32 +404,61 @@ def _became_durable(st: State) -> None:
     st.work = True
 
 
+def _lead(st: State) -> None:
+    """What a leader sends in this drain; it may be its last."""
+    reads.advance(st)
+    replicate.send_appends(st)
+    if membership.has_left(st):
+        roles.become_follower(st, st.term, NOBODY)
+
+
+def _is_current(st: State, message: Message) -> bool:
+    """Whether what was put into the outbox still holds: nothing is said of a term that is over."""
+    if isinstance(message, PreVote):
+        return st.prevoting and message.term == st.term + 1
+    return message.term == st.term or isinstance(message, PreVoteReply)
+
+
+def _emit(st: State, actions: list[Action]) -> None:
+    commit.emit_applies(st, actions)
+    snapshot.request(st, actions)
+    reads.emit_ready(st, actions)
+
+
 def _drain_syncing(st: State, actions: list[Action]) -> None:
     if st.dirty:
         durability.sync(st)
         _became_durable(st)
         st.work = False
     if st.role is LEADER:
-        replicate.send_appends(st)
+        _lead(st)
+    _take_notices(st, actions)
     for send in st.outbox:
-        if send.message.term == st.term:
+        if _is_current(st, send.message):
             actions.append(send)
     st.outbox.clear()
-    commit.emit_applies(st, actions)
+    _emit(st, actions)
 
 
 def _drain_deferred(st: State, actions: list[Action]) -> None:
     if st.role is LEADER:
-        replicate.send_appends(st)
+        _lead(st)
+    _take_notices(st, actions)
     held: list[Send] = []
     for send in st.outbox:
-        if send.message.term == st.term:
+        if _is_current(st, send.message):
             if durability.relies_on_unsynced(st, send.message):
                 held.append(send)
             else:
                 actions.append(send)
     st.outbox.clear()
-    commit.emit_applies(st, actions)
+    _emit(st, actions)
     if st.dirty or held:
         actions.append(Sync(durability.issue_ticket(st)))
         actions.extend(held)
+
+
+def _take_notices(st: State, actions: list[Action]) -> None:
+    if st.notices:
+        actions.extend(st.notices)
+        st.notices.clear()

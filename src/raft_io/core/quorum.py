@@ -1,10 +1,17 @@
-"""Quorums: pure functions over voters (paper, sections 5.2 and 5.3)."""
+"""Quorums: pure functions over voters (paper, sections 5.2, 5.3 and 6)."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from mypy_extensions import i64
 
-__all__ = ["committed_index", "majority", "wins"]
+__all__ = ["OUTGOING", "VOTER", "agreed", "committed_index", "majority", "wins"]
+
+VOTER: Final = 1
+OUTGOING: Final = 2
+"""Flags of a seat: whose majority it counts in. A learner has none, and while a membership is joint one may
+have both."""
 
 
 def majority(voters: i64) -> i64:
@@ -16,14 +23,20 @@ def majority(voters: i64) -> i64:
     return voters // 2 + 1
 
 
-def wins(voters: list[int], granted: list[int]) -> bool:
-    """Whether the ids in `granted` hold a majority of `voters`. Votes count by id: a double counts once,
-    and so does nobody who is no voter."""
+def _has_majority(voters: list[int], granted: list[int]) -> bool:
     count: i64 = 0
     for voter in voters:
         if voter in granted:
             count += 1
     return count >= majority(len(voters))
+
+
+def wins(voters: list[int], outgoing: list[int], granted: list[int]) -> bool:
+    """Whether the ids in `granted` hold a majority of `voters`, and of `outgoing` as well if there are any.
+
+    Votes count by id: a double counts once, and so does nobody who is no voter.
+    """
+    return _has_majority(voters, granted) and (not outgoing or _has_majority(outgoing, granted))
 
 
 def committed_index(matches: list[int]) -> i64:
@@ -43,4 +56,25 @@ def committed_index(matches: list[int]) -> i64:
                     count += 1
             if count >= needed:
                 best = candidate
+    return best
+
+
+def agreed(values: list[int], seats: list[int]) -> i64:
+    """The highest value that a majority of the voters has reached, and of the outgoing voters if there are
+    any: both majorities count while a membership is joint (section 6). `seats` has the flags of each value's
+    owner.
+
+    >>> int(agreed([9, 3, 5, 7], [VOTER, VOTER | OUTGOING, OUTGOING, VOTER]))
+    3
+    """
+    voters: list[int] = []
+    outgoing: list[int] = []
+    for value, seat in zip(values, seats, strict=True):
+        if seat & VOTER:
+            voters.append(value)
+        if seat & OUTGOING:
+            outgoing.append(value)
+    best = committed_index(voters)
+    if outgoing:
+        best = min(best, committed_index(outgoing))
     return best

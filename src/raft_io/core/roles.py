@@ -1,27 +1,36 @@
-"""The changes of role: the only writers of role, term and vote (paper, figure 4).
+"""The changes of role: the only writers of role, term, vote and leader (paper, figure 4; thesis, 9.6).
 
-follower --- times out -------------------> candidate
-candidate -- times out -------------------> candidate, in the next term
-candidate -- votes from a majority -------> leader
+follower --- times out -------------------> follower, asking for pre-votes
+follower --- pre-votes from a quorum -----> candidate, in the next term
+follower --- is told to by the leader ----> candidate, in the next term
+candidate -- times out -------------------> follower, asking for pre-votes
+candidate -- votes from a quorum ---------> leader
 any -------- discovers a higher term -----> follower
 candidate -- discovers the term's leader -> follower
+leader ----- hears from no quorum --------> follower
+leader ----- its removal is committed ----> follower
 leader ----- its disk hangs --------------> follower
+
+Without pre-vote a follower or candidate that times out is a candidate in the next term at once.
 """
 
 from __future__ import annotations
 
 from mypy_extensions import i64
 
-from raft_io.core import durability
-from raft_io.core.progress import Progress
+from raft_io.core import adoption, durability
+from raft_io.core.actions import ReadFailed
 from raft_io.core.state import CANDIDATE, FOLLOWER, LEADER, State
-from raft_io.core.types import NOBODY, NOOP, LogEntry
+from raft_io.core.types import NOBODY, NOOP
 
 __all__ = [
     "become_candidate",
     "become_follower",
     "become_leader",
+    "become_precandidate",
+    "follow",
     "grant_vote",
+    "hear_leader",
     "reset_election_timer",
 ]
 
@@ -32,6 +41,35 @@ def reset_election_timer(st: State) -> None:
     st.timeout = 0
 
 
+def hear_leader(st: State, leader: i64) -> None:
+    """The leader of this term has spoken."""
+    if st.role is FOLLOWER:
+        follow(st, leader)
+    else:
+        become_follower(st, st.term, leader)
+    reset_election_timer(st)
+    if st.lease_reads:
+        st.vouched = st.now + st.election_min
+
+
+def follow(st: State, leader: i64) -> None:
+    """Recognise `leader`, or nobody: the way of a follower. What another leader was asked for has failed."""
+    st.prevoting = False
+    if leader == st.leader:
+        return
+    st.leader = leader
+    st.leader_round = 0
+    _fail_asked(st)
+
+
+def _fail_asked(st: State) -> None:
+    if st.asked:
+        for asked in st.asked:
+            st.notices.append(ReadFailed(asked.context))
+        st.asked = []
+        st.work = True
+
+
 def become_follower(st: State, term: i64, leader: i64) -> None:
     """Follow `leader` (or nobody yet) in `term`, which is this term or a later one.
 
@@ -40,18 +78,34 @@ def become_follower(st: State, term: i64, leader: i64) -> None:
     """
     assert term >= st.term
     if st.role is LEADER:
-        st.followers = []
-        st.sizes = []
-        st.uncommitted_bytes = 0
-        st.heartbeat_due = False
+        _resign(st)
         reset_election_timer(st)
     st.role = FOLLOWER
-    st.leader = leader
     st.granted = []
+    if term > st.term:
+        _fail_asked(st)
+        st.leader_round = 0
+    follow(st, leader)
     if term > st.term:
         st.term = term
         st.voted_for = NOBODY
         durability.save_hard_state(st)
+
+
+def _resign(st: State) -> None:
+    """Drop what only a leader has. Its own reads fail; followers' reads they give up by themselves."""
+    st.followers = []
+    st.seats = []
+    st.sizes = []
+    st.uncommitted_bytes = 0
+    st.heartbeat_due = False
+    st.pending_change = None
+    st.transfer_target = NOBODY
+    for read in st.reads:
+        if read.origin == st.id:
+            st.notices.append(ReadFailed(read.context))
+    st.reads = []
+    st.work = True
 
 
 def grant_vote(st: State, candidate: i64) -> None:
@@ -61,10 +115,21 @@ def grant_vote(st: State, candidate: i64) -> None:
     durability.save_hard_state(st)
 
 
+def become_precandidate(st: State) -> None:
+    """Ask for pre-votes: in the same term, and still a follower, of nobody (thesis, section 9.6)."""
+    st.role = FOLLOWER
+    follow(st, NOBODY)
+    st.prevoting = True
+    st.granted = [st.id]
+    st.campaigned = True
+    st.work = True
+    reset_election_timer(st)
+
+
 def become_candidate(st: State) -> None:
     """Enter the next term with a vote for oneself (section 5.2)."""
+    follow(st, NOBODY)
     st.role = CANDIDATE
-    st.leader = NOBODY
     st.term += 1
     st.voted_for = st.id
     st.granted = []
@@ -83,14 +148,19 @@ def become_leader(st: State) -> None:
     st.role = LEADER
     st.leader = st.id
     st.granted = []
-    first = st.last_index + 1
-    st.followers = [Progress(voter, first) for voter in st.voters if voter != st.id]
-    st.term_start = first
     st.sizes = []
     st.uncommitted_bytes = 0
+    st.term_start = st.last_index + 1
+    st.read_floor = st.last_index
+    st.round = 0
+    st.tells_rounds = st.lease_reads
+    st.lease_void = False
+    st.lease_rounds = []
+    st.lease_ticks = []
     st.heartbeat_elapsed = 0
     st.heartbeat_due = True
     st.work = True
+    adoption.refit(st)
+    st.quorum_check = st.now + st.election_max
     if st.last_index > st.commit_index:
-        durability.append(st, (LogEntry(st.term, first, b"", NOOP),))
-        st.sizes.append(0)
+        durability.append_own(st, NOOP, b"")
