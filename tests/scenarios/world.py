@@ -99,8 +99,7 @@ class World:
 
         Events:
         - `tick N [count]`; `timeout N`: ticks until it asks for votes; `propose N command`.
-        - `read N context ...`, `transfer N target`, `change N voters=1,2 [learners=3]`; several reads are fed at
-          once.
+        - `read N context ...`: all at once; `transfer N target`; `change N voters=1,2 [learners=3]`.
         - `snapshot N`: of what it was asked for, else of its present state.
         - `elect N`: it asks for votes, gets them, and all are told: shown is only what came of it.
         - `run count`: so many ticks at every node, with everything delivered after each.
