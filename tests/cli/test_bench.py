@@ -70,9 +70,9 @@ def test_a_load_of_reads_counts_values_and_missing_ones() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (b"-CLUSTERDOWN no leader\r\n", "a write was refused: -CLUSTERDOWN no leader"),
-        (b"+OK\r\n-ERR no\r\n", "a write was refused: "),
-        (b"+OK\r\n" * 3, "a write was refused: "),
+        (b"-CLUSTERDOWN no leader\r\n", "a command was refused: -CLUSTERDOWN no leader"),
+        (b"+OK\r\n-ERR no\r\n", "a command was refused: "),
+        (b"+OK\r\n" * 3, "a command was refused: "),
     ],
 )
 def test_a_load_ends_when_a_write_is_refused(answer: bytes, expected: str) -> None:
