@@ -28,11 +28,14 @@ from raft_io import (
     RaftConfig,
     RaftLog,
     RaftNode,
+    ReadFailed,
     ReadIndexReply,
     ReadIndexRequest,
+    ReadReady,
     Receive,
     RequestVote,
     RequestVoteReply,
+    RestoreSnapshot,
     Send,
     Snapshot,
     StorageError,
@@ -287,6 +290,10 @@ class Cluster:
         self.queue: list[tuple[int, Message]] = []
         self.delivered: list[tuple[int, Message]] = []
         self.applied: dict[int, list[tuple[int, bytes]]] = {node: [] for node in logs}
+        self.reads: dict[int, list[tuple[bytes, int]]] = {node: [] for node in logs}
+        """What was served, and how much had been applied by then."""
+        self.failed_reads: dict[int, list[bytes]] = {node: [] for node in logs}
+        self.restored: dict[int, list[Snapshot]] = {node: [] for node in logs}
 
     def step(self, at: int, event: Event) -> None:
         for action in step(self.nodes[at], event):
@@ -294,6 +301,12 @@ class Cluster:
                 self.queue.append((action.to, action.message))
             elif isinstance(action, Apply):
                 self.applied[at].append((action.index, action.command))
+            elif isinstance(action, ReadReady):
+                self.reads[at].append((action.context, self.nodes[at].last_applied))
+            elif isinstance(action, ReadFailed):
+                self.failed_reads[at].append(action.context)
+            elif isinstance(action, RestoreSnapshot):
+                self.restored[at].append(action.snapshot)
 
     def settle(self) -> int:
         """Deliver until nothing is under way. Returns how many rounds of messages that took."""
