@@ -178,10 +178,10 @@ def test_while_joint_both_majorities_make_it() -> None:
     step(node, ChangeMembership([1, 4, 5]))
     round_ = beat(node)
     answer(node, 4, round_)
-    assert not is_fresh(node)
+    assert not reads_at_once(node)
     answer(node, 2, node._state.round)
     answer(node, 4, node._state.round)
-    assert is_fresh(node)
+    assert reads_at_once(node)
 
 
 @pytest.mark.parametrize("round_", [0, 5, 2**63 - 1])
@@ -265,7 +265,7 @@ def test_there_is_none_in_the_rest_of_a_term_in_which_timeout_now_was_sent() -> 
     assert (node.is_leader, node.status.transfer_target) == (True, None)
     answer(node, 2, beat(node))
     assert not reads_at_once(node), "given up, but the word may still be under way"
-    actions = step(node, ReadIndex(b"r"))
+    step(node, ReadIndex(b"r"))
     assert b"r" in [ready.context for ready in only(answer(node, 2, node._state.round), ReadReady)]
 
 
