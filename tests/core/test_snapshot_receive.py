@@ -200,8 +200,8 @@ class Doubting(TracingLog):
     """Finds the first snapshot that it is sent to be damaged."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.inner = MemoryLog()
+        super().__init__()
 
     def snapshot(self) -> Snapshot | None:
         return self.inner.snapshot()
