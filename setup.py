@@ -15,11 +15,17 @@ SOURCE = Path("src/raft_io")
 COMPILED = [
     *sorted(SOURCE.glob("core/[a-z]*.py")),
     SOURCE / "wire.py",
-    *[SOURCE / "storage" / f"{name}.py" for name in ("index", "records", "scan", "wal")],
-    *[SOURCE / "server" / f"{name}.py" for name in ("driver", "envelope", "frames", "requests", "sessions")],
+    *[SOURCE / "storage" / f"{name}.py" for name in ("batches", "index", "records", "scan", "wal")],
+    *[
+        SOURCE / "server" / f"{name}.py"
+        for name in ("driver", "envelope", "frames", "reads", "requests", "sessions")
+    ],
     *[
         SOURCE / "kv" / f"{name}.py"
-        for name in ("batch", "commands", "glob", "keys", "keyspace", "resp", "server", "strings")
+        for name in (
+            *("batch", "commands", "expiry", "first", "glob", "keys", "keyspace", "plan", "records"),
+            *("removals", "resp", "saved", "server", "slots", "strings", "timers"),
+        )
     ],
 ]
 

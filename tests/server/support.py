@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from raft_io import CommandError
+from raft_io import CommandError, StorageError
 from raft_io.server import StateMachine
 
 
@@ -15,6 +15,9 @@ class Recorder(StateMachine):
 
     def __init__(self) -> None:
         self.history: list[bytes] = []
+        self.times: list[int] = []
+        self.wanted: int | None = None
+        """When it wants to be told the time."""
 
     def apply(self, command: bytes) -> bytes:
         if command.startswith(b"die"):
@@ -24,11 +27,21 @@ class Recorder(StateMachine):
             raise CommandError(f"not {command.decode()}")
         return b"%d" % len(self.history)
 
+    def advance(self, now: int) -> None:
+        self.times.append(now)
+
+    def due(self) -> int | None:
+        return self.wanted
+
     def capture(self) -> Callable[[BinaryIO], None]:
-        raise NotImplementedError
+        state = b"\n".join([command.hex().encode() for command in self.history])
+        return lambda stream: stream.writelines([state])
 
     def restore(self, stream: BinaryIO) -> None:
-        raise NotImplementedError
+        try:
+            self.history = [bytes.fromhex(line.decode()) for line in stream.read().split(b"\n") if line]
+        except ValueError:
+            raise StorageError("restore a recorder", "no hexadecimal digits") from None
 
 
 class Answers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from tests.server.callers import Callers, Mix
@@ -30,6 +31,7 @@ def play_many(seeds: range, size: int, trouble: Trouble, mix: Mix) -> Mix:
 
 
 CALM = Trouble(0, 0, 0, 0, 0, 0, 0, 0)
+CALMED = ("crash", "kill", "partition", "reconnect", "pause", "disk_fault", "frame_loss", "slow_disk")
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -93,9 +95,93 @@ def test_many_small_entries_wait_in_turn(monkeypatch: pytest.MonkeyPatch) -> Non
     assert mix.tally["acknowledged"] > 1000
 
 
+SMALL: dict[str, int] = {"snapshot_threshold": 40, "snapshot_chunk": 700}
+"""Snapshots all the time, in many pieces."""
+
+
+def compacting(**more: Any) -> Trouble:
+    """Trouble in which logs are short: who is away for a moment needs a snapshot."""
+    return Trouble(**{"segment": 2048, "tail": 1024, "options": SMALL, "snapshot_fault": 0.1, **more})
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_snapshots_come_and_go_and_nothing_is_lost_or_applied_twice(seed: int) -> None:
+    callers = play(seed, 3 + 2 * (seed % 2), compacting(snapshot=0.01), Mix())
+    assert callers.mix.tally["acknowledged"] > 100
+    assert callers.cluster.reported("restored the snapshot") > 3
+
+
+def test_who_is_away_for_long_is_brought_back_by_a_snapshot_while_writes_go_on() -> None:
+    cluster = Cluster(3, 5, compacting(**dict.fromkeys(CALMED, 0)))
+    callers = Callers(cluster, Mix(timeout=(5.0, 9.0)))
+    cluster.run(1.0)
+    leader = cluster.leader
+    assert leader is not None
+    away = next(node for node in cluster.nodes.values() if node is not leader)
+    away.stop(power=True)
+    cluster.advance(5.0)
+    cluster.restart(away)
+    cluster.advance(3.0)
+    assert "restored the snapshot" in "".join(away.reports)
+    callers.finish()
+    assert callers.mix.tally["acknowledged"] > 500
+
+
+def test_a_session_that_was_evicted_behind_a_snapshot_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 1)
+    trouble = compacting(crash=0, kill=0, partition=0.01, pause=0.01)
+    mix = play_many(range(4), 3, trouble, Mix(callers=12, keyed=0.5, evictions=True))
+    assert mix.tally["acknowledged"] > 300
+
+
+def test_a_transfer_of_leadership_fails_no_request() -> None:
+    trouble = Trouble(**vars(CALM) | {"transfer": 0.04})
+    for seed in range(3):
+        cluster = Cluster(3, seed, trouble)
+        callers = Callers(cluster, Mix(timeout=(8.0, 9.0)))
+        cluster.run(10.0)
+        callers.finish()
+        assert cluster.told["TransferLeadership"] > 20
+        assert set(callers.mix.tally) == {"acknowledged"}
+        assert callers.mix.tally["acknowledged"] > 500
+
+
+def test_a_cluster_whose_members_come_and_go_serves_its_callers() -> None:
+    trouble = compacting(change=0.02, transfer=0.003, spare=3)
+    changes = 0
+    for seed in range(6):
+        callers = play(seed, 3, Trouble(**vars(trouble)), Mix(callers=12))
+        changes += callers.cluster.told["ChangeMembership"]
+        assert callers.mix.tally["acknowledged"] > 100
+    assert changes > 15
+
+
+def test_every_node_is_told_the_same_time_whatever_the_clocks_say() -> None:
+    # That of any node may be far off: the time goes on with the fastest that ever led.
+    trouble = Trouble(skew=5.0, wakes=200, transfer=0.01)
+    for seed in range(3):
+        callers = play(seed, 3, Trouble(**vars(trouble)), Mix(callers=1, think=2.0))
+        leader = callers.cluster.leader
+        assert leader is not None
+        assert leader.machine.now >= leader.wall() - 1000, "it is told although nobody proposes anything"
+        told = {node.machine.now for node in callers.cluster.nodes.values()}
+        assert max(told) - min(told) <= 1000
+
+
+def test_all_of_it_at_once() -> None:
+    mix = Mix(callers=12)
+    for seed in range(100, 106):
+        trouble = compacting(
+            change=0.005, transfer=0.005, snapshot=0.01, spare=2, skew=1.0, wakes=300, max_apply=300
+        )
+        play(seed, 3, trouble, mix)
+    assert mix.tally["acknowledged"] > 600
+
+
 def digest() -> str:
     """What a run of seed 42 leaves."""
-    return play(42, 5, Trouble(), Mix(), 4.0).cluster.digest
+    trouble = compacting(change=0.005, transfer=0.005, snapshot=0.01, spare=2, skew=1.0, wakes=300)
+    return play(42, 5, trouble, Mix(), 4.0).cluster.digest
 
 
 def test_the_same_seed_is_the_same_run_to_the_byte() -> None:

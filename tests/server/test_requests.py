@@ -2,81 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from tests.server.support import Answers
+from tests.server.desk import PATIENCE, Desk, commands, since
 
-from raft_io import CommandError, NotLeaderError, OverloadedError, RaftError, SessionExpiredError
+from raft_io import (
+    CommandError,
+    NotLeaderError,
+    OverloadedError,
+    RaftError,
+    SessionExpiredError,
+)
 from raft_io.server import envelope, requests
-from raft_io.server.requests import Outbound, Request, Requests
-from raft_io.server.sessions import Applied, Opened, Result
-
-PATIENCE = 10
-HERE = (1, 1)
-"""Node 1 leads in term 1."""
-
-
-class Desk:
-    """`Requests` with a session (of id 5 unless not opened), and the tick."""
-
-    def __init__(self, *, opened: bool = True) -> None:
-        self.nonces = 0
-        self.requests = Requests(self._nonce, PATIENCE)
-        self.tick = 0
-        self.index = 10
-        if opened:
-            self.open(5)
-
-    def _nonce(self) -> bytes:
-        self.nonces += 1
-        return self.nonces.to_bytes(16, "little")
-
-    def open(self, session: int) -> None:
-        waiter = self.ask(b"first")
-        [opening] = self.due()
-        entry = envelope.decode(opening.data)
-        assert isinstance(entry, envelope.Open)
-        self.requests.applied(Opened(session, entry.nonce), None)
-        [first] = self.due()
-        self.applied(session, first.sequence, [b""])
-        assert waiter.done
-        self.requests.answers.clear()
-
-    def ask(self, data: bytes | None, *, deadline: float = 100.0, **more: Any) -> Answers:
-        waiter = Answers()
-        self.requests.add(Request(waiter, deadline, data, **more))
-        return waiter
-
-    def due(self, route: tuple[int, int] = HERE, *, forwarded: bool = True) -> list[Outbound]:
-        return self.requests.due(route, forwarded, self.tick, self.index)
-
-    def applied(self, session: int, sequence: int, results: list[Result] | None, machine: Any = None) -> None:
-        self.requests.applied(Applied(session, sequence, results), machine)
-        self.deliver()
-
-    def expire(self, now: float) -> None:
-        self.requests.expire(now)
-        self.deliver()
-
-    def deliver(self) -> None:
-        answers, self.requests.answers = self.requests.answers, []
-        for waiter, succeeded, value in answers:
-            if succeeded:
-                waiter.succeeded(value)
-            else:
-                waiter.failed(value)
-
-
-def commands(outbound: Outbound) -> envelope.Requests:
-    entry = envelope.decode(outbound.data)
-    assert isinstance(entry, envelope.Requests)
-    return entry
-
-
-def sequences(due: list[Outbound]) -> list[int]:
-    return [outbound.sequence for outbound in due]
-
+from raft_io.server.envelope import Member
+from raft_io.server.sessions import Opened
 
 # The session.
 
@@ -90,9 +28,9 @@ def test_nothing_but_the_opening_is_sent_before_the_session_is_open() -> None:
     assert isinstance(envelope.decode(opening.data), envelope.Open)
     assert desk.due() == []
     assert not desk.requests.ready
-    desk.requests.applied(Opened(4, bytes(16)), None)
+    desk.requests.applied(Opened(4, bytes(16)))
     assert desk.due() == [], "the session of somebody else"
-    desk.requests.applied(Opened(7, b"\x01" + bytes(15)), None)
+    desk.requests.applied(Opened(7, b"\x01" + bytes(15)))
     assert desk.requests.ready
     [entry] = desk.due()
     assert commands(entry).session == 7
@@ -122,7 +60,7 @@ def test_an_evicted_session_starts_over_with_what_is_unanswered() -> None:
     [opening] = desk.due()
     assert isinstance(envelope.decode(opening.data), envelope.Open)
     desk.applied(5, old.sequence, None)
-    desk.requests.applied(Opened(20, b"\x02" + bytes(15)), None)
+    desk.requests.applied(Opened(20, b"\x02" + bytes(15)))
     [entry] = desk.due()
     assert commands(entry).session == 20
     assert [command.data for command in commands(entry).commands] == [b"a", b"b"], "what was given up is not"
@@ -252,24 +190,13 @@ def test_a_refusal_of_anything_else_changes_nothing(session: int, ahead: int) ->
 
 def test_each_request_of_an_entry_gets_its_own_answer_once() -> None:
     desk = Desk()
-    a, b, c = desk.ask(b"a"), desk.ask(None, query=lambda machine: machine + 1), desk.ask(b"c")
+    a, b, c = desk.ask(b"a"), desk.ask(None, member=(4, Member("host:1", 7))), desk.ask(b"c")
     [entry] = desk.due()
+    assert [command.member for command in commands(entry).commands] == [None, (4, Member("host:1", 7)), None]
     for _ in range(2):
-        desk.applied(5, entry.sequence, [b"1", b"", CommandError("no")], 41)
-    assert (a.value, b.value, str(c.error)) == (b"1", 42, "no")
+        desk.applied(5, entry.sequence, [b"1", b"", CommandError("no")])
+    assert (a.value, b.value, str(c.error)) == (b"1", b"", "no")
     assert not desk.requests.waiting
-
-
-def test_what_a_query_raises_goes_back_to_who_asked_and_to_nobody_else() -> None:
-    desk = Desk()
-    a = desk.ask(None, query=lambda _: 1 // 0)
-    b = desk.ask(None, query=lambda _: next(iter(())))
-    c = desk.ask(None, query=lambda _: 7)
-    [entry] = desk.due()
-    desk.applied(5, entry.sequence, [b"", b"", b""])
-    assert isinstance(a.error, ZeroDivisionError)
-    assert isinstance(b.error, StopIteration)
-    assert c.value == 7
 
 
 def test_what_was_never_sent_expires_as_certainly_not_applied() -> None:
@@ -341,10 +268,6 @@ def test_too_many_bytes_are_refused_and_the_room_comes_back(monkeypatch: pytest.
 
 
 # Keys.
-
-
-def since(outbound: Outbound) -> list[int]:
-    return [command.since for command in commands(outbound).commands]
 
 
 def test_a_key_counts_from_where_the_log_stood_when_it_was_first_sent() -> None:

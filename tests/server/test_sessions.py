@@ -9,7 +9,7 @@ from tests.server.support import Recorder
 
 from raft_io import CommandError, SessionExpiredError
 from raft_io.server import sessions
-from raft_io.server.envelope import Command, encode_open, encode_requests
+from raft_io.server.envelope import Command, Member, encode_clock, encode_open, encode_requests, stamp
 from raft_io.server.sessions import Applied, Opened, Sessions
 
 
@@ -29,7 +29,7 @@ def results(outcome: object) -> list[sessions.Result]:
 
 def test_an_entry_that_no_server_made_changes_nothing() -> None:
     held, machine = opened()
-    for data in (b"", b"x", b"\x01\x02", b"\x01\x01short", b"\x02\x02" + bytes(40), b"\x01\x03" + bytes(40)):
+    for data in (b"", b"x", b"\x01\x02", b"\x01\x01short", b"\x03\x02" + bytes(40), b"\x01\x03" + bytes(40)):
         assert held.apply(2, data) is None
     assert machine.history == []
 
@@ -190,3 +190,143 @@ def test_results_that_take_too_many_bytes_are_forgotten_but_not_applied_again(
     [forgotten] = results(held.apply(7, old))
     assert isinstance(forgotten, SessionExpiredError)
     assert len(machine.history) == 2
+
+
+# The time.
+
+
+def test_the_time_is_told_before_what_happens_at_it_and_never_goes_back() -> None:
+    seen: list[object] = []
+
+    class Watch(Recorder):
+        def apply(self, command: bytes) -> bytes:
+            seen.append(command)
+            return b""
+
+        def advance(self, now: int) -> None:
+            seen.append(now)
+
+    held = Sessions(Watch())
+    held.apply(1, stamp(encode_open(bytes(16)), 50))
+    for sequence, time in enumerate([70, 70, 60, 0, 80], 1):
+        held.apply(1 + sequence, stamp(encode_requests(1, sequence, 1, [Command(b"%d" % sequence)]), time))
+    held.apply(9, encode_clock(75))
+    held.apply(10, encode_clock(90))
+    assert seen == [50, 70, b"1", b"2", b"3", b"4", 80, b"5", 90]
+    assert held.time == 90
+
+
+def test_entries_of_the_first_version_are_applied_and_leave_the_time_as_it_is() -> None:
+    held, machine = opened()
+    held.apply(2, encode_clock(40))
+    old = encode_requests(1, 1, 1, [Command(b"a")])
+    assert results(held.apply(3, b"\x01\x02" + old[10:])) == [b"1"]
+    assert held.apply(4, b"\x01\x01" + bytes(16)) == Opened(4, bytes(16))
+    assert (machine.times, held.time) == ([40], 40)
+
+
+def test_a_duplicate_may_move_the_time_and_is_still_not_applied_again() -> None:
+    held, machine = opened()
+    entry = encode_requests(1, 1, 1, [Command(b"a")])
+    held.apply(2, stamp(entry, 10))
+    held.apply(3, stamp(entry, 20))
+    held.apply(4, stamp(encode_requests(99, 1, 1, [Command(b"b")]), 30))
+    assert (machine.history, machine.times) == ([b"a"], [10, 20, 30])
+
+
+# The members.
+
+
+def member(sequence: int, node: int, address: str, incarnation: int) -> bytes:
+    return encode_requests(1, sequence, 1, [Command(None, None, 0, (node, Member(address, incarnation)))])
+
+
+def test_a_member_is_set_changed_and_taken_out_each_once() -> None:
+    held, machine = opened()
+    assert (held.members, held.members_changed) == ({}, False)
+    assert results(held.apply(2, member(1, 3, "host:1", 7))) == [b""]
+    assert (held.members, held.members_changed) == ({3: Member("host:1", 7)}, True)
+    held.members_changed = False
+    held.apply(3, member(2, 3, "host:2", 8))
+    held.apply(4, member(3, 4, "host:3", 9))
+    held.apply(5, member(1, 3, "host:1", 7))
+    assert held.members == {3: Member("host:2", 8), 4: Member("host:3", 9)}, "the first was a duplicate"
+    held.apply(6, member(4, 3, "", 0))
+    held.apply(7, member(5, 99, "", 0))
+    assert held.members == {4: Member("host:3", 9)}
+    assert machine.history == []
+
+
+# The whole of it.
+
+
+def replica(held: Sessions) -> Sessions:
+    """Another node that was brought to the state of `held`."""
+    other = Sessions(Recorder())
+    other.restore(held.capture())
+    return other
+
+
+def test_what_is_captured_does_not_change_any_more() -> None:
+    held, _ = opened()
+    held.apply(2, encode_requests(1, 1, 1, keyed(b"k", 1)))
+    state = held.capture()
+    before = repr(state)
+    held.apply(3, encode_requests(1, 2, 2, keyed(b"l", 1)))
+    held.apply(4, member(3, 3, "host:1", 7))
+    held.apply(5, encode_open(bytes(16)))
+    held.apply(6, encode_clock(99))
+    assert repr(state) == before
+    other = Sessions(Recorder())
+    other.restore(state)
+    other.apply(3, encode_requests(1, 2, 2, keyed(b"l", 1)))
+    assert repr(state) == before, "nor by who was restored from it"
+
+
+def test_a_restored_node_knows_what_was_applied() -> None:
+    held, _ = opened()
+    entry = encode_requests(1, 1, 1, [Command(b"a"), Command(b"refuse"), *keyed(b"k", 1)])
+    first = results(held.apply(2, entry))
+    held.apply(3, member(2, 3, "host:1", 7))
+    held.apply(4, encode_clock(99))
+    other = replica(held)
+    assert other.results(1) == held.results(1)
+    assert other.results(9) is None
+    assert [str(result) for result in results(other.apply(5, entry))] == [str(result) for result in first]
+    assert results(other.apply(6, encode_requests(1, 3, 1, keyed(b"k", 1)))) == [first[2]]
+    assert (other.members, other.members_changed) == ({3: Member("host:1", 7)}, True)
+    assert other.time == 99
+
+
+ENTRIES = st.lists(
+    st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.integers(0, 3), st.integers(0, 9)),
+    max_size=60,
+)
+
+
+def entry_of(session: int, sequence: int, floor: int, key: int, time: int) -> bytes:
+    if session == 4:
+        return stamp(encode_open(bytes([sequence] * 16)), time)
+    commands = [Command(b"%d" % sequence)]
+    if key:
+        commands.append(Command(b"refuse %d" % sequence, b"key %d" % (key * sequence), floor))
+    return stamp(encode_requests(session, sequence, floor, commands), time)
+
+
+@given(ENTRIES, ENTRIES)
+def test_a_restored_node_and_one_that_applied_it_all_go_on_alike(
+    before: list[tuple[int, int, int, int, int]], after: list[tuple[int, int, int, int, int]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        # Everything that is bounded runs over.
+        patch.setattr(sessions, "MAX_SESSIONS", 2)
+        patch.setattr(sessions, "MAX_KEYS", 3)
+        patch.setattr(sessions, "MAX_RESULT_BYTES", 5 * sessions.RESULT_OVERHEAD)
+        held, machine = opened()
+        for index, entry in enumerate(before, 2):
+            held.apply(index, entry_of(*entry))
+        machine.history.clear()
+        other = replica(held)
+        for index, entry in enumerate(after, 100):
+            assert repr(held.apply(index, entry_of(*entry))) == repr(other.apply(index, entry_of(*entry)))
+        assert repr(held.capture()) == repr(other.capture())

@@ -3,104 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from tests.server.support import Answers, Recorder
+from tests.server.bench import TICK, Bench, kinds
 
 from raft_io import (
     AppendEntries,
     AppendEntriesReply,
     LogEntry,
-    MemoryLog,
-    Message,
     NotLeaderError,
     OverloadedError,
-    RaftConfig,
     RaftError,
-    RequestVoteReply,
     StorageError,
     WireError,
     wire,
 )
 from raft_io.server import driver, envelope, frames
-from raft_io.server.driver import Driver, Output
-from raft_io.server.frames import Frames
-from raft_io.server.requests import Request
-
-TICK = 0.025
-
-
-class Bench:
-    """Node 1 of three, its clock, and its disk that is done only when told so."""
-
-    def __init__(self, **options: int) -> None:
-        self.now = 0.0
-        self.machine = Recorder()
-        self.reports: list[str] = []
-        self.driver = Driver(
-            RaftConfig(1, [2, 3]).replace(**options),
-            MemoryLog(),
-            self.machine,
-            tick_interval=TICK,
-            now=self.now,
-            nonce=lambda: bytes(16),
-            report=self.reports.append,
-        )
-        self.term = 1
-
-    def turn(self, seconds: float = 0.0) -> Output:
-        self.now += seconds
-        output = self.driver.turn(self.now)
-        for waiter, succeeded, value in output.answers:
-            if succeeded:
-                waiter.succeeded(value)
-            else:
-                waiter.failed(value)
-        return output
-
-    def synced(self) -> Output:
-        """Turns until the disk has nothing to do; what they send, together."""
-        sent = Output()
-        output = self.turn()
-        while True:
-            for peer, batch in output.send.items():
-                sent.send.setdefault(peer, []).extend(batch)
-            if not (output.sync or output.again):
-                return sent
-            if output.sync:
-                self.driver.synced(output.sync)
-            output = self.turn()
-
-    def receive(self, message: Message, peer: int = 2) -> None:
-        self.driver.receive(peer, frames.MESSAGE, wire.encode(message))
-
-    def lead(self) -> None:
-        while self.driver.node.role.value != "candidate":
-            output = self.turn(TICK)
-        self.driver.synced(output.sync)
-        self.term = self.driver.node.term
-        self.receive(RequestVoteReply(self.term, True, 2))
-        self.turn()
-        assert self.driver.node.is_leader
-
-    def follow(self) -> None:
-        self.term = 5
-        self.receive(AppendEntries(5, 2, 0, 0, (), 0))
-        self.synced()
-        assert self.driver.node.leader == 2
-
-    def ask(self, data: bytes = b"x", seconds: float = 10.0) -> Answers:
-        waiter = Answers()
-        self.driver.request(Request(waiter, self.now + seconds, data))
-        return waiter
-
-    def commit(self) -> None:
-        """Node 2 has everything."""
-        self.synced()
-        self.receive(AppendEntriesReply(self.term, True, 2, self.driver.node.log.last_index()))
-        self.synced()
-
-
-def kinds(output: Output, peer: int) -> list[int]:
-    return [kind for data in output.send.get(peer, []) for kind, _ in Frames(frames.MAX_FRAME).feed(data)]
 
 
 def test_a_leader_answers_once_a_majority_has_it_and_it_is_applied() -> None:
@@ -189,6 +105,13 @@ def test_what_no_peer_sends_is_a_wire_error_and_changes_nothing(kind: int, body:
     assert (output.send, output.sync, output.failure) == ({}, 0, None)
 
 
+def test_a_forwarded_entry_that_no_server_makes_so_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "MAX_FORWARD", 20)
+    bench = Bench()
+    with pytest.raises(WireError, match="entry of 26 bytes; at most 20"):
+        bench.driver.receive(2, frames.FORWARD, envelope.encode_open(bytes(16)))
+
+
 def test_what_relies_on_the_disk_waits_for_it() -> None:
     bench = Bench()
     bench.receive(AppendEntries(5, 2, 0, 0, (LogEntry(5, 1, b"a"),), 0))
@@ -221,11 +144,11 @@ def test_a_disk_that_hangs_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPa
     assert len(bench.synced().send[2]) == 1
 
 
-def test_a_process_that_slept_feeds_the_ticks_it_missed_and_campaigns_once() -> None:
+def test_a_process_that_slept_feeds_the_ticks_it_missed_and_asks_once() -> None:
     bench = Bench()
     output = bench.turn(3600.0)
-    assert output.sync
-    assert bench.driver.node.term == 1
+    assert [kinds(output, peer) for peer in (2, 3)] == [[frames.MESSAGE]] * 2
+    assert bench.driver.node.term == 0, "it only asks whether it could win"
     assert bench.driver.next_tick() > bench.now
 
 

@@ -280,10 +280,10 @@ def test_a_missing_segment_is_named() -> None:
 def test_a_newer_version_is_named_and_left_alone() -> None:
     fs, _, _ = filled(COMMANDS)
     data = bytearray(contents(fs, FIRST))
-    data[12:16] = (2).to_bytes(4, "little")
+    data[12:16] = (3).to_bytes(4, "little")
     data[8:12] = value(bytes(data[:8] + data[12:512])).to_bytes(4, "little")
     newer = replaced(fs, FIRST, bytes(data))
-    with pytest.raises(StorageError, match="version 2") as caught:
+    with pytest.raises(StorageError, match=r"version 3.*up to 2") as caught:
         reopened(newer)
     assert not isinstance(caught.value, CorruptLogError)
     assert contents(newer, FIRST) == bytes(data)

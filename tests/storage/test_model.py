@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from raft_io.core.log import MemoryLog, RaftLog
-from raft_io.core.types import EntryKind, HardState, LogEntry
+from raft_io.core.types import (
+    EntryKind,
+    HardState,
+    LogEntry,
+    Membership,
+    Snapshot,
+    SnapshotData,
+    SnapshotMeta,
+    data_checksum,
+    data_size,
+    read_data,
+)
 from raft_io.storage import MemoryFileSystem, WalLog
 
 PATH = "/log"
@@ -16,13 +27,28 @@ commands = st.one_of(
     st.binary(max_size=40),
     st.builds(lambda size, tail: bytes(size) + tail, st.integers(0, 1500), st.binary(max_size=2)),
 )
+contents = st.one_of(
+    st.binary(max_size=40),
+    st.builds(lambda size, byte: bytes([byte]) * size, st.integers(0, 150_000), st.integers(0, 255)),
+)
+ways = st.sampled_from(["bytes", "written", "received"])
 
 
 def copied(log: RaftLog) -> MemoryLog:
     other = MemoryLog()
-    other.append(list(log.entries(1, log.last_index())))
+    snapshot = log.snapshot()
+    if snapshot is not None:
+        other.save_snapshot(snapshot)
+    other.append(list(log.entries(other.last_index() + 1, log.last_index())))
     other.set_hard_state(log.hard_state())
     return other
+
+
+def described(snapshot: Snapshot | None) -> tuple[int, int, Membership, bytes] | None:
+    if snapshot is None:
+        return None
+    data = read_data(snapshot.data, 0, data_size(snapshot.data))
+    return snapshot.index, snapshot.term, snapshot.membership, data
 
 
 class WalMachine(RuleBasedStateMachine):
@@ -31,22 +57,37 @@ class WalMachine(RuleBasedStateMachine):
         self.fs = MemoryFileSystem()
         self.model = MemoryLog()
         self.synced = MemoryLog()
+        self.history: dict[int, LogEntry] = {}
         self.segment_size = 1024
         self.cache_bytes = 0
+        self.tail_bytes = 0
         self.log = self.opened()
 
     @initialize(
-        segment_size=st.sampled_from([1024, 1536, 4096]), cache_bytes=st.sampled_from([0, 1000, 1 << 20])
+        segment_size=st.sampled_from([1024, 1536, 4096]),
+        cache_bytes=st.sampled_from([0, 1000, 1 << 20]),
+        tail_bytes=st.sampled_from([0, 2000, 1 << 20]),
     )
-    def options(self, segment_size: int, cache_bytes: int) -> None:
+    def options(self, segment_size: int, cache_bytes: int, tail_bytes: int) -> None:
         self.log.close()
         self.fs = MemoryFileSystem()
         self.segment_size = segment_size
         self.cache_bytes = cache_bytes
+        self.tail_bytes = tail_bytes
         self.log = self.opened()
 
     def opened(self) -> WalLog:
-        return WalLog.open(PATH, fs=self.fs, segment_size=self.segment_size, cache_bytes=self.cache_bytes)
+        return WalLog.open(
+            PATH,
+            fs=self.fs,
+            segment_size=self.segment_size,
+            cache_bytes=self.cache_bytes,
+            tail_bytes=self.tail_bytes,
+        )
+
+    def base(self) -> int:
+        snapshot = self.model.snapshot()
+        return 0 if snapshot is None else int(snapshot.index)
 
     @rule(
         new=st.lists(
@@ -61,10 +102,11 @@ class WalMachine(RuleBasedStateMachine):
         ]
         self.log.append(entries)
         self.model.append(entries)
+        self.history.update({int(entry.index): entry for entry in entries})
 
     @rule(back=st.integers(-2, 12))
     def truncate(self, back: int) -> None:
-        first = max(1, self.model.last_index() + 1 - back)
+        first = max(self.base() + 1, self.model.last_index() + 1 - back)
         self.log.truncate(first)
         self.model.truncate(first)
 
@@ -72,6 +114,52 @@ class WalMachine(RuleBasedStateMachine):
     def set_hard_state(self, term: int, vote: int | None) -> None:
         self.log.set_hard_state(HardState(term, vote))
         self.model.set_hard_state(HardState(term, vote))
+
+    @precondition(lambda self: self.model.last_index() > self.base())
+    @rule(back=st.integers(0, 12), voters=st.sets(st.integers(1, 5), min_size=1), data=contents, way=ways)
+    def compact(self, back: int, voters: set[int], data: bytes, way: str) -> None:
+        index = max(self.base() + 1, self.model.last_index() - back)
+        term = self.model.term_at(index)
+        assert term is not None
+        self.save(index, term, Membership(voters), data, way)
+
+    @rule(ahead=st.integers(-6, 6), by=st.integers(1, 3), data=contents, way=ways)
+    def replace(self, ahead: int, by: int, data: bytes, way: str) -> None:
+        """A snapshot beyond the last entry, or of another term than the entry there."""
+        index = max(self.base() + 1, self.model.last_index() + ahead)
+        self.save(index, self.model.last_term() + by, Membership([1, 2], [3]), data, way)
+
+    @rule(back=st.integers(0, 5), data=contents, way=ways)
+    def stale(self, back: int, data: bytes, way: str) -> None:
+        """One that is no later than the last is ignored."""
+        if self.base():
+            self.save(max(1, self.base() - back), 1, Membership([9]), data, way)
+
+    def save(self, index: int, term: int, membership: Membership, data: bytes, way: str) -> None:
+        self.log.save_snapshot(
+            Snapshot(index, term, membership, self.staged(index, term, membership, data, way))
+        )
+        self.model.save_snapshot(Snapshot(index, term, membership, data))
+        assert described(self.log.snapshot()) == described(self.model.snapshot())
+
+    def staged(
+        self, index: int, term: int, membership: Membership, data: bytes, way: str
+    ) -> bytes | SnapshotData:
+        if way == "bytes":
+            return data
+        if way == "written":
+            with self.log.snapshot_writer() as writer:
+                for at in range(0, len(data), 50_000):
+                    writer.write(data[at : at + 50_000])
+                return writer.finish()
+        meta = SnapshotMeta(index, term, membership, len(data), data_checksum(data))
+        half = len(data) // 2
+        if half:
+            assert self.log.receive_snapshot(meta, 0, b"?") is None
+            assert self.log.receive_snapshot(meta, 0, data[:half]) is None
+        whole = self.log.receive_snapshot(meta, half, data[half:])
+        assert whole is not None
+        return whole
 
     @rule()
     def sync(self) -> None:
@@ -90,17 +178,29 @@ class WalMachine(RuleBasedStateMachine):
     @rule(first=st.integers(-1, 30), count=st.integers(0, 10))
     def read(self, first: int, count: int) -> None:
         last = first + count
-        assert list(self.log.entries(first, last)) == list(self.model.entries(first, last))
+        found = [entry for entry in self.log.entries(first, last) if entry.index > self.base()]
+        assert found == list(self.model.entries(first, last))
 
     @invariant()
     def agrees(self) -> None:
         assert self.log.last_index() == self.model.last_index()
         assert self.log.last_term() == self.model.last_term()
         assert self.log.hard_state() == self.model.hard_state()
-        for index in range(-1, self.model.last_index() + 2):
+        assert described(self.log.snapshot()) == described(self.model.snapshot())
+        assert list(self.log.membership_entries()) == list(self.model.membership_entries())
+        base = self.base()
+        for index in [-1, *range(base, self.model.last_index() + 2)]:
             assert self.log.term_at(index) == self.model.term_at(index)
+        for index in [-1, 0, *range(base + 1, self.model.last_index() + 2)]:
             assert self.log.entry(index) == self.model.entry(index)
+
+    @invariant()
+    def has_a_readable_tail_without_a_gap(self) -> None:
+        tail = list(self.log.entries(0, self.base()))
+        if tail:
+            assert [entry.index for entry in tail] == list(range(int(tail[0].index), self.base() + 1))
+            assert [self.log.term_at(entry.index) for entry in tail] == [entry.term for entry in tail]
 
 
 TestWal = WalMachine.TestCase
-TestWal.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+TestWal.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -1,8 +1,9 @@
 """Measure the core, or a cluster on this machine.
 
 The core is measured compiled and interpreted; with pyperf where it is installed (the extra `bench`).
-The cluster is measured with writes of 100 bytes, by a load of its own and by redis-benchmark where it is
-installed; every write is on the disks of a majority before it is answered.
+The cluster is measured with writes and reads of 100 bytes, by a load of its own and by redis-benchmark where
+it is installed; every write is on the disks of a majority before it is answered, every read is linearizable.
+With failover the leader is killed 50 times, and hands over 20 times: how long do clients wait?
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ from typing import Any
 import raft_io
 from raft_io.cli.bench_cluster import measure_cluster
 from raft_io.cli.bench_core import CoreResult, measure_core
+from raft_io.cli.bench_failover import FailoverResult, measure_failover
 from raft_io.cli.cluster import MAX_NODES
 from raft_io.cli.load import LoadResult
 
 __all__ = ["add_arguments", "run"]
 
+Result = CoreResult | LoadResult | FailoverResult
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `raft-io bench`."""
-    parser.add_argument("what", choices=("core", "cluster"), help="what to measure")
+    parser.add_argument("what", choices=("core", "cluster", "failover"), help="what to measure")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument(
-        "--quick", action="store_true", help="a fifth of the time, and less exact (core: without pyperf)"
+        "--quick", action="store_true", help="a tenth to a fifth, and less exact (core: without pyperf)"
     )
     parser.add_argument(
         "--nodes",
@@ -50,9 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, and print a table."""
-    results: Sequence[CoreResult | LoadResult]
+    results: Sequence[Result]
     if options.what == "core":
         results = measure_core(options.quick)
+    elif options.what == "failover":
+        kills, transfers = (5, 5) if options.quick else (50, 20)
+        results = measure_failover(kills, transfers, options.data_dir, _say)
     else:
         results = measure_cluster(options.nodes, 1.0 if options.quick else 5.0, options.data_dir, _say)
     if options.json:
@@ -94,16 +101,17 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def as_fields(result: CoreResult | LoadResult) -> dict[str, Any]:
+def as_fields(result: Result) -> dict[str, Any]:
     """A result as JSON has it; times of the core in nanoseconds, of the cluster in milliseconds."""
     fields = asdict(result)
     if isinstance(result, CoreResult):
         return {**fields, "ratio": result.ratio}
-    fields.update(fields.pop("load"))
+    if isinstance(result, LoadResult):
+        fields.update(fields.pop("load"))
     return fields
 
 
-def _print(results: Sequence[CoreResult | LoadResult]) -> None:
+def _print(results: Sequence[Result]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -111,8 +119,10 @@ def _print(results: Sequence[CoreResult | LoadResult]) -> None:
     titles: tuple[str, ...]
     if isinstance(results[0], CoreResult):
         titles = ("benchmark", "compiled", "interpreted", "times faster")
+    elif isinstance(results[0], FailoverResult):
+        titles = ("event", "times", "p50 ms", "p95 ms", "longest ms", "failed writes")
     else:
-        titles = ("load", "clients", "at a time", "writes/s", "p50 ms", "p99 ms")
+        titles = ("load", "command", "clients", "at a time", "per second", "p50 ms", "p99 ms")
     for title in titles:
         table.add_column(title, justify="left" if title == titles[0] else "right")
     for result in results:
@@ -123,13 +133,16 @@ def _print(results: Sequence[CoreResult | LoadResult]) -> None:
         console.print(f"{name}: {value}", highlight=False)
 
 
-def _row(result: CoreResult | LoadResult) -> list[str]:
+def _row(result: Result) -> list[str]:
     if isinstance(result, CoreResult):
         ratio = "-" if result.ratio is None else f"{result.ratio:.1f}"
         return [result.name, _duration(result.compiled), _duration(result.interpreted), ratio]
+    if isinstance(result, FailoverResult):
+        times = [f"{time:.0f}" for time in (result.p50, result.p95, result.longest)]
+        return [result.what, str(result.count), *times, str(result.failed)]
     load = result.load
-    numbers = [f"{result.writes_per_second:,.0f}", f"{result.p50:.2f}", f"{result.p99:.2f}"]
-    return [result.tool, str(load.clients), str(load.pipeline), *numbers]
+    numbers = [f"{result.per_second:,.0f}", f"{result.p50:.2f}", f"{result.p99:.2f}"]
+    return [result.tool, load.command, str(load.clients), str(load.pipeline), *numbers]
 
 
 def _duration(nanoseconds: float | None) -> str:

@@ -20,10 +20,18 @@ from raft_io.cli.limits import raise_open_files
 from raft_io.cli.load import KEYS, VALUE_BYTES, Load, LoadResult, run_load
 from raft_io.server.address import LOOPBACK, Address
 
-__all__ = ["LOADS", "measure_cluster"]
+__all__ = ["LOADS", "free_base", "measure_cluster"]
 
-LOADS: Final = {Load(1, 1): 5_000, Load(50, 1): 100_000, Load(1000, 1): 100_000, Load(50, 16): 400_000}
-"""The loads, and how many writes of each `redis-benchmark` is asked for."""
+LOADS: Final = {
+    Load(1, 1): 5_000,
+    Load(50, 1): 100_000,
+    Load(1000, 1): 100_000,
+    Load(50, 16): 400_000,
+    Load(1, 1, "get"): 10_000,
+    Load(50, 1, "get"): 200_000,
+    Load(50, 16, "get"): 1_000_000,
+}
+"""The loads, and how many commands of each `redis-benchmark` is asked for."""
 
 TOOL: Final = "redis-benchmark"
 TOOL_TIMEOUT: Final = 300.0
@@ -39,14 +47,14 @@ def measure_cluster(
     raise_open_files()
     try:
         with tempfile.TemporaryDirectory(prefix="raft-io-bench-", dir=folder) as directory:
-            members = plan(Path(directory), nodes, _free_base())
+            members = plan(Path(directory), nodes, free_base())
             prepare(Path(directory), members)
             return asyncio.run(_measure(Cluster(members), seconds, say))
     except OSError as error:
         raise CommandFailedError(f"{error.filename or folder}: {error.strerror}") from error
 
 
-def _free_base() -> int:
+def free_base() -> int:
     """A base port above which the ports seem free; `prepare` looks at each of those that are used."""
     while True:
         base = random.randrange(10_000, 32_000)
@@ -64,13 +72,13 @@ async def _measure(cluster: Cluster, seconds: float, say: Callable[[str], None])
         address = leader.member.resp
         say(f"{len(cluster.nodes)} nodes; node {leader.member.id} leads and takes the load")
         for load in LOADS:
-            say(f"built-in load: {load.clients} clients, {load.pipeline} writes at a time")
+            say(f"built-in load: {_described(load)}")
             results.append(await run_load(address, load, seconds))
         if shutil.which(TOOL) is None:
             say(f"{TOOL} is not installed: left out")
             return results
         for load, count in LOADS.items():
-            say(f"{TOOL}: {load.clients} clients, {load.pipeline} writes at a time")
+            say(f"{TOOL}: {_described(load)}")
             results.append(await _redis_benchmark(address, load, count))
     finally:
         for complaint in await cluster.stop():
@@ -78,9 +86,13 @@ async def _measure(cluster: Cluster, seconds: float, say: Callable[[str], None])
     return results
 
 
+def _described(load: Load) -> str:
+    return f"{load.command}, {load.clients} clients, {load.pipeline} at a time"
+
+
 async def _redis_benchmark(address: Address, load: Load, count: int) -> LoadResult:
     process = await asyncio.create_subprocess_exec(
-        *(TOOL, "-h", address.host, "-p", str(address.port), "-t", "set", "--csv"),
+        *(TOOL, "-h", address.host, "-p", str(address.port), "-t", load.command, "--csv"),
         *("-d", str(VALUE_BYTES), "-r", str(KEYS), "-n", str(count)),
         *("-c", str(load.clients), "-P", str(load.pipeline)),
         stdin=asyncio.subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""A closed-loop load: so many clients, each of which sends its next writes when its last were answered."""
+"""A closed-loop load: so many clients, each of which sends its next commands when its last were answered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final, cast
 from raft_io.cli.errors import CommandFailedError
 from raft_io.server.address import Address
 
-__all__ = ["KEYS", "VALUE_BYTES", "Load", "LoadResult", "run_load"]
+__all__ = ["KEYS", "VALUE_BYTES", "Load", "LoadResult", "percentile", "run_load"]
 
 KEYS: Final = 100_000
 VALUE_BYTES: Final = 100
@@ -19,31 +19,35 @@ VALUE_BYTES: Final = 100
 ANSWER_TIMEOUT: Final = 30.0
 """Seconds after the end within which the last answers must be there."""
 
-_OK: Final = b"+OK\r\n"
+_SET_REPLIES: Final = (b"+OK\r\n",)
+_GET_REPLIES: Final = (b"$%d\r\n%b\r\n" % (VALUE_BYTES, b"x" * VALUE_BYTES), b"$-1\r\n")
 
 
 @dataclass(frozen=True)
 class Load:
-    """`clients` connections, with `pipeline` writes under way on each."""
+    """`clients` connections, with `pipeline` commands under way on each: `"set"` or `"get"`."""
 
     clients: int
     pipeline: int
+    command: str = "set"
 
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What came of a load: writes a second, and milliseconds that a client waited."""
+    """What came of a load: commands a second, and milliseconds that a client waited."""
 
     tool: str
     load: Load
-    writes_per_second: float
+    per_second: float
     p50: float
     p99: float
 
 
 class _Client(asyncio.Protocol):
-    def __init__(self, pipeline: int, rng: random.Random, until: float, waits: list[float]) -> None:
-        self._pipeline = pipeline
+    def __init__(self, load: Load, rng: random.Random, until: float, waits: list[float]) -> None:
+        self._pipeline = load.pipeline
+        self._reads = load.command == "get"
+        self._replies = _GET_REPLIES if self._reads else _SET_REPLIES
         self._rng = rng
         self._until = until
         self._waits = waits
@@ -56,24 +60,26 @@ class _Client(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def send(self) -> None:
-        """Send the next writes."""
-        value = b"x" * VALUE_BYTES
-        writes = [
-            b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$%d\r\n%b\r\n"
-            % (self._rng.randrange(KEYS), VALUE_BYTES, value)
-            for _ in range(self._pipeline)
-        ]
+        """Send the next commands."""
+        value = b"$%d\r\n%b\r\n" % (VALUE_BYTES, b"x" * VALUE_BYTES)
+        keys = [self._rng.randrange(KEYS) for _ in range(self._pipeline)]
+        if self._reads:
+            commands = [b"*2\r\n$3\r\nGET\r\n$16\r\nkey:%012d\r\n" % key for key in keys]
+        else:
+            commands = [b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n%b" % (key, value) for key in keys]
         assert self._transport is not None
         self._sent = perf_counter()
-        self._transport.write(b"".join(writes))
+        self._transport.write(b"".join(commands))
 
     def data_received(self, data: bytes) -> None:
         self._answers += data
-        if len(self._answers) < len(_OK) * self._pipeline and not self._answers.startswith(b"-"):
+        count, end = self._complete()
+        rest = self._answers[end:]
+        if count > self._pipeline or (rest and not any(reply.startswith(rest) for reply in self._replies)):
+            reason = (rest or self._answers)[:100].decode(errors="replace").strip()
+            self._end(CommandFailedError(f"a command was refused: {reason}"))
             return
-        if self._answers != _OK * self._pipeline:
-            reason = self._answers[:100].decode(errors="replace").strip()
-            self._end(CommandFailedError(f"a write was refused: {reason}"))
+        if count < self._pipeline:
             return
         self._answers = b""
         now = perf_counter()
@@ -82,6 +88,17 @@ class _Client(asyncio.Protocol):
             self.send()
         else:
             self._end(None)
+
+    def _complete(self) -> tuple[int, int]:
+        """How many replies are there, and where they end."""
+        count = pos = 0
+        for reply in self._replies * self._pipeline:
+            while self._answers.startswith(reply, pos):
+                count += 1
+                pos += len(reply)
+            if pos == len(self._answers):
+                break
+        return count, pos
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(CommandFailedError("the node closed a connection"))
@@ -97,12 +114,12 @@ class _Client(asyncio.Protocol):
 
 
 async def run_load(address: Address, load: Load, seconds: float) -> LoadResult:
-    """Put `load` on the node for so many seconds. Raises `CommandFailedError` when a write fails."""
+    """Put `load` on the node for so many seconds. Raises `CommandFailedError` when a command fails."""
     waits: list[float] = []
     until = perf_counter() + seconds
     clients: list[_Client] = []
     for number in range(load.clients):
-        client = _Client(load.pipeline, random.Random(number), until, waits)
+        client = _Client(load, random.Random(number), until, waits)
         await _connect(address, client)
         clients.append(client)
     start = perf_counter()
@@ -116,7 +133,7 @@ async def run_load(address: Address, load: Load, seconds: float) -> LoadResult:
     elapsed = perf_counter() - start
     waits.sort()
     rate = len(waits) * load.pipeline / elapsed
-    return LoadResult("built-in", load, rate, _percentile(waits, 0.5), _percentile(waits, 0.99))
+    return LoadResult("built-in", load, rate, percentile(waits, 0.5), percentile(waits, 0.99))
 
 
 async def _connect(address: Address, client: _Client) -> None:
@@ -126,6 +143,6 @@ async def _connect(address: Address, client: _Client) -> None:
         raise CommandFailedError(f"cannot connect to {address}: {error.strerror}") from error
 
 
-def _percentile(ordered: list[float], share: float) -> float:
-    """In milliseconds."""
+def percentile(ordered: list[float], share: float) -> float:
+    """Of seconds in ascending order, in milliseconds."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000

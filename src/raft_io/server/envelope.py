@@ -1,13 +1,15 @@
 """What a server puts into the log: the requests that arrived together at one node, as one entry.
 
-    open      version, 1, nonce (16)
-    requests  version, 2, session, sequence, floor, count, then each request:
+    open      version, 1, time, nonce (16)
+    requests  version, 2, time, session, sequence, floor, count, then each request:
               kind 0 (command):  length, command
-              kind 1 (barrier):  nothing; a read waits for this place in the log
+              kind 1 (barrier):  nothing; a place in the log
               kind 2 (keyed):    key length, key, since, length, command
+              kind 3 (member):   node id, incarnation, length, address (UTF-8)
+    clock     version, 3, time
 
 Integers are little-endian: version, kinds 1 byte; lengths and count 4; the rest 8. docs/sessions.md says what
-the fields are for.
+the fields are for. Version 2; entries of version 1 had no time, no kind 3 and no clock, and are still read.
 """
 
 from __future__ import annotations
@@ -15,46 +17,75 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from raft_io.errors import WireError
 
 __all__ = [
     "NONCE_BYTES",
+    "Clock",
     "Command",
+    "Member",
     "Open",
     "Requests",
     "decode",
+    "encode_clock",
     "encode_open",
     "encode_requests",
     "is_envelope",
     "peek",
+    "stamp",
 ]
 
-VERSION = 1
-NONCE_BYTES = 16
+VERSION: Final = 2
+OLD_VERSION: Final = 1
+"""Without a time: what 0.4 wrote."""
 
-_OPEN = 1
-_REQUESTS = 2
+NONCE_BYTES: Final = 16
+MAX_TIME: Final = 2**63 - 1
+MAX_ADDRESS: Final = 512
+"""Bytes of a member's address."""
 
-_COMMAND = 0
-_BARRIER = 1
-_KEYED = 2
+_OPEN: Final = 1
+_REQUESTS: Final = 2
+_CLOCK: Final = 3
 
-_HEADER = struct.Struct("<BBQQQI")
-_PEEK = struct.Struct("<QQ")
-_LENGTH = struct.Struct("<I")
-_COMMAND_HEAD = struct.Struct("<BI")
-_SINCE = struct.Struct("<QI")
+_COMMAND: Final = 0
+_BARRIER: Final = 1
+_KEYED: Final = 2
+_MEMBER: Final = 3
+
+_HEAD: Final = struct.Struct("<BBQ")
+"""Version, kind, time: where every entry of this version begins."""
+_TIME: Final = struct.Struct("<Q")
+_TIME_AT: Final = 2
+_HEADER: Final = struct.Struct("<QQQI")
+_PEEK: Final = struct.Struct("<QQ")
+_LENGTH: Final = struct.Struct("<I")
+_COMMAND_HEAD: Final = struct.Struct("<BI")
+_SINCE: Final = struct.Struct("<QI")
+_MEMBER_HEAD: Final = struct.Struct("<QQI")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where a member listens, `"host:port"`, and which life of its data directory it is. An empty address
+    takes the member out of the table."""
+
+    address: str
+    incarnation: int
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One request. `data` is `None` for a barrier. `key` is the caller's, `None` without one; `since` is what
-    its node had applied when it was first tried."""
+    """One request. `data` is `None` for a barrier, and for a change of the member table (`member`: the id and
+    what it is to be). `key` is the caller's, `None` without one; `since` is what its node had applied when it
+    was first tried."""
 
     data: bytes | None
     key: bytes | None = None
     since: int = 0
+    member: tuple[int, Member] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +93,53 @@ class Open:
     """A node opens a session; the entry's index becomes the session's id, so that no id is used twice."""
 
     nonce: bytes
+    time: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Requests number `sequence` of `session`. Everything below `floor` has been answered, or given up."""
+    """Requests number `sequence` of `session`. Everything below `floor` has been answered, or given up.
+    `time`: the leader's clock as it proposed this, in ms since the epoch; `0`: not told."""
 
     session: int
     sequence: int
     floor: int
     commands: list[Command]
+    time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The leader tells the time, for a state machine that waits for it while nobody proposes anything."""
+
+    time: int
 
 
 def encode_open(nonce: bytes) -> bytes:
     """The entry that opens a session. `nonce`, 16 random bytes, tells its node which entry is its own."""
     assert len(nonce) == NONCE_BYTES
-    return bytes((VERSION, _OPEN)) + nonce
+    return _HEAD.pack(VERSION, _OPEN, 0) + nonce
+
+
+def encode_clock(time: int) -> bytes:
+    """The entry that only tells the time."""
+    return _HEAD.pack(VERSION, _CLOCK, time)
 
 
 def encode_requests(session: int, sequence: int, floor: int, commands: Sequence[Command]) -> bytes:
-    """The entry that holds `commands`."""
-    parts = [_HEADER.pack(VERSION, _REQUESTS, session, sequence, floor, len(commands))]
+    """The entry that holds `commands`, not yet stamped."""
+    parts = [_HEAD.pack(VERSION, _REQUESTS, 0), _HEADER.pack(session, sequence, floor, len(commands))]
     for command in commands:
         data = command.data
         if data is None:
-            parts.append(b"\x01")
+            member = command.member
+            if member is None:
+                parts.append(b"\x01")
+            else:
+                address = member[1].address.encode()
+                parts.append(b"\x03")
+                parts.append(_MEMBER_HEAD.pack(member[0], member[1].incarnation, len(address)))
+                parts.append(address)
         elif command.key is None:
             parts.append(_COMMAND_HEAD.pack(_COMMAND, len(data)))
             parts.append(data)
@@ -98,16 +151,33 @@ def encode_requests(session: int, sequence: int, floor: int, commands: Sequence[
     return b"".join(parts)
 
 
+def stamp(data: bytes, time: int) -> bytes:
+    """The entry with the leader's time in it, in ms since the epoch. One of version 1 has no place for it."""
+    if data[0] != VERSION:
+        return data
+    return b"".join([data[:_TIME_AT], _TIME.pack(time), memoryview(data)[_HEAD.size :]])
+
+
 def is_envelope(data: bytes) -> bool:
-    """Whether `data` begins like an entry that a server of this version makes."""
-    return len(data) >= 2 and data[0] == VERSION and data[1] in (_OPEN, _REQUESTS)
+    """Whether `data` begins like an entry that a server makes, or made."""
+    if len(data) < 2:
+        return False
+    kind = data[1]
+    if data[0] == VERSION:
+        return len(data) >= _HEAD.size and kind in (_OPEN, _REQUESTS, _CLOCK)
+    return data[0] == OLD_VERSION and kind in (_OPEN, _REQUESTS)
+
+
+def _body(data: bytes) -> int:
+    """Where what follows the head begins."""
+    return _HEAD.size if data[0] == VERSION else _TIME_AT
 
 
 def peek(data: bytes) -> tuple[int, int]:
     """The session and the sequence number of requests; zeros for anything else."""
-    if len(data) < _HEADER.size or data[0] != VERSION or data[1] != _REQUESTS:
+    if not is_envelope(data) or data[1] != _REQUESTS or len(data) < _body(data) + _HEADER.size:
         return 0, 0
-    session, sequence = _PEEK.unpack_from(data, 2)
+    session, sequence = _PEEK.unpack_from(data, _body(data))
     return session, sequence
 
 
@@ -118,9 +188,21 @@ def _take(data: bytes, pos: int, size: int) -> bytes:
     return taken
 
 
-def _commands(data: bytes, count: int) -> list[Command]:
+def _member(data: bytes, pos: int) -> tuple[Command, int]:
+    """The change of the member table at `pos`, and where it ends."""
+    node, incarnation, size = _MEMBER_HEAD.unpack_from(data, pos)
+    if size > MAX_ADDRESS or node > MAX_TIME:
+        raise WireError(f"no member: node {node}, an address of {size} bytes")
+    pos += _MEMBER_HEAD.size
+    try:
+        address = _take(data, pos, size).decode()
+    except UnicodeDecodeError:
+        raise WireError("an address that is not UTF-8") from None
+    return Command(None, None, 0, (node, Member(address, incarnation))), pos + size
+
+
+def _commands(data: bytes, pos: int, count: int) -> list[Command]:
     commands: list[Command] = []
-    pos = _HEADER.size
     try:
         for _ in range(count):
             kind = data[pos]
@@ -139,6 +221,9 @@ def _commands(data: bytes, count: int) -> list[Command]:
                 pos += _SINCE.size
                 commands.append(Command(_take(data, pos, size), key, since))
                 pos += size
+            elif kind == _MEMBER and data[0] == VERSION:
+                command, pos = _member(data, pos + 1)
+                commands.append(command)
             else:
                 raise WireError(f"a request of unknown kind {kind}")
     except (IndexError, struct.error):
@@ -148,17 +233,26 @@ def _commands(data: bytes, count: int) -> list[Command]:
     return commands
 
 
-def decode(data: bytes) -> Open | Requests:
+def decode(data: bytes) -> Open | Requests | Clock:
     """What an entry holds. Raises `WireError` for bytes that no server makes."""
     if not is_envelope(data):
         raise WireError("no entry of a server")
-    if data[1] == _OPEN:
-        if len(data) != 2 + NONCE_BYTES:
+    time: int = _TIME.unpack_from(data, _TIME_AT)[0] if data[0] == VERSION else 0
+    if time > MAX_TIME:
+        raise WireError(f"a time of {time} ms")
+    start = _body(data)
+    kind = data[1]
+    if kind == _CLOCK:
+        if len(data) != start:
+            raise WireError("a clock entry of the wrong length")
+        return Clock(time)
+    if kind == _OPEN:
+        if len(data) != start + NONCE_BYTES:
             raise WireError("an opening entry of the wrong length")
-        return Open(data[2:])
-    if len(data) < _HEADER.size:
+        return Open(data[start:], time)
+    if len(data) < start + _HEADER.size:
         raise WireError("an entry ends early")
-    _, _, session, sequence, floor, count = _HEADER.unpack_from(data)
+    session, sequence, floor, count = _HEADER.unpack_from(data, start)
     if count > len(data):
         raise WireError(f"{count} requests do not fit in {len(data)} bytes")
-    return Requests(session, sequence, floor, _commands(data, count))
+    return Requests(session, sequence, floor, _commands(data, start + _HEADER.size, count), time)

@@ -42,6 +42,21 @@ class StateMachine(ABC):
         since its copy may differ from the others' from here on.
         """
 
+    def advance(self, now: int) -> None:  # noqa: B027 - most state machines have no use for the time
+        """It is `now`, in ms since the epoch: the leader's clock, as an entry of the log tells it.
+
+        Called before `apply` whenever that time has moved: never back, and with the same times between the
+        same commands on every node. A state machine that needs the time takes it from here.
+        """
+
+    def due(self) -> int | None:
+        """The time, in ms since the epoch, at which `advance` is wanted even if nobody proposes anything by
+        then; `None`: none. Asked often, so it must be quick.
+
+        When the leader's clock reaches it, it tells the time to every node by an entry of its own.
+        """
+        return None
+
     @abstractmethod
     def capture(self) -> Callable[[BinaryIO], None]:
         """Take the state as it is now; return a function that writes it to a stream.

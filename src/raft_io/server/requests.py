@@ -11,7 +11,8 @@ from typing import Any, Final, Protocol
 
 from raft_io.errors import NotLeaderError, OverloadedError, SessionExpiredError
 from raft_io.server import envelope
-from raft_io.server.sessions import Applied, Opened
+from raft_io.server.envelope import Member
+from raft_io.server.sessions import Applied, Opened, Sessions
 
 __all__ = ["Answer", "Outbound", "Request", "Requests", "Waiter"]
 
@@ -22,7 +23,7 @@ MAX_WAITING_BYTES: int = 64 * 1024 * 1024
 """Bytes of requests that wait here; above it new ones are refused."""
 
 REQUEST_OVERHEAD: Final = 64
-"""What a waiting request costs besides its bytes."""
+"""What a waiting request is counted with besides its bytes."""
 
 MAX_OPEN_KEYS: int = 100_000
 """Keys remembered whose outcome this node does not know."""
@@ -46,9 +47,21 @@ Answer = tuple[Waiter, bool, Any]
 
 
 class Request:
-    """One request: a command, or a query that waits for a place in the log (`data` is `None`)."""
+    """One request: a command (`data`), a change of the member table (`member`: the id and what it is to be),
+    or else a `query`, answered by what it returns."""
 
-    __slots__ = ("answered", "data", "deadline", "fresh", "key", "query", "since", "waiter")
+    __slots__ = (
+        "answered",
+        "asked",
+        "data",
+        "deadline",
+        "fresh",
+        "key",
+        "member",
+        "query",
+        "since",
+        "waiter",
+    )
 
     def __init__(
         self,
@@ -57,17 +70,21 @@ class Request:
         data: bytes | None,
         key: bytes | None = None,
         query: Callable[[Any], Any] | None = None,
+        member: tuple[int, Member] | None = None,
     ) -> None:
         self.waiter = waiter
         self.deadline = deadline
         self.data = data
         self.key = key
         self.query = query
+        self.member = member
         self.since: int | None = None
         """Of one with a key that was sent: no entry up to here holds the key."""
         self.fresh = False
         """Whether nobody here had tried the key before."""
         self.answered = False
+        self.asked = False
+        """Of a read: whether a read point was asked for."""
 
     @property
     def size(self) -> int:
@@ -190,7 +207,7 @@ class Requests:
         self._sequence += 1
         floor = next(iter(self._sent), self._sequence)
         commands = [
-            envelope.Command(request.data)
+            envelope.Command(request.data, None, 0, request.member)
             if request.key is None
             else envelope.Command(request.data, request.key, self._since(request, request.key, applied))
             for request in requests
@@ -236,7 +253,15 @@ class Requests:
             outbound.route = None
             outbound.hold_until = self._tick + self._patience(outbound)
 
-    def applied(self, outcome: Opened | Applied, machine: Any) -> None:
+    def postponed(self, sequence: int) -> None:
+        """This node leads but takes nothing in at the moment, and this not either: it is tried again soon."""
+        outbound = self._sent.get(sequence) if sequence else self._opening
+        if outbound is not None:
+            outbound.route = None
+            outbound.attempts -= 1
+            outbound.hold_until = self._tick + 1
+
+    def applied(self, outcome: Opened | Applied) -> None:
         """An entry was applied here: if it is one of this node's, its requests are answered."""
         if isinstance(outcome, Opened):
             if self._opening is not None and outcome.nonce == self._nonce:
@@ -260,8 +285,6 @@ class Requests:
                 self._open_keys.pop(request.key, None)
             if isinstance(result, Exception):
                 self.answers.append((request.waiter, False, result))
-            elif request.query is not None:
-                self._query(request, machine)
             else:
                 self.answers.append((request.waiter, True, result))
 
@@ -276,14 +299,30 @@ class Requests:
         self._sent = {}
         self._queue = waiting + self._queue
 
-    def _query(self, request: Request, machine: Any) -> None:
-        assert request.query is not None
-        try:
-            value = request.query(machine)
-        except Exception as error:  # the caller's own function: its error goes back to it
-            self.answers.append((request.waiter, False, error))
-        else:
-            self.answers.append((request.waiter, True, value))
+    def restored(self, sessions: Sessions) -> None:
+        """The state was replaced by a snapshot: entries of this node may have been applied before it, unseen.
+
+        What their session remembers is answered. The rest goes on its way: the session knows what is doubled.
+        Is the session evicted, nobody knows what was applied in it before.
+        """
+        if self._opening is not None:
+            self._opening.route = None
+        if not self._session:
+            return
+        results = sessions.results(self._session)
+        if results is None:
+            self._forget_sent()
+            self._start_over()
+            return
+        for sequence in [sequence for sequence in self._sent if sequence in results]:
+            self.applied(Applied(self._session, sequence, results[sequence]))
+
+    def _forget_sent(self) -> None:
+        """Of what was sent in an evicted session only what has a key of its own can be tried again."""
+        for outbound in self._sent.values():
+            for request in outbound.requests:
+                if outbound.attempts and request.key is None and not request.answered:
+                    self._answer(request, SessionExpiredError())
 
     def expire(self, now: float) -> None:
         """Answer what has waited too long. What was never sent has certainly not been applied."""
@@ -296,7 +335,7 @@ class Requests:
         for outbound in [outbound for outbound in self._sent.values() if outbound.deadline <= now]:
             for request in outbound.requests:
                 if request.deadline <= now and not request.answered:
-                    self._answer(request, TimeoutError("the outcome is unknown: no answer in time"))
+                    self._answer(request, _overdue(outbound))
             left = [request.deadline for request in outbound.requests if not request.answered]
             outbound.deadline = min(left, default=float("inf"))
             if not left:
@@ -309,7 +348,8 @@ class Requests:
             self._answer(request, error)
         self._queue = []
         for outbound in list(self._sent.values()):
-            self._finish(outbound, TimeoutError(f"the outcome is unknown: {error}"))
+            unknown = TimeoutError(f"the outcome is unknown: {error}")
+            self._finish(outbound, unknown if outbound.attempts else error)
 
     def _finish(self, outbound: Outbound, error: Exception) -> None:
         for request in outbound.requests:
@@ -327,3 +367,10 @@ class Requests:
                 # Certainly not applied, nor was any earlier one.
                 self._open_keys.pop(request.key, None)
         self.answers.append((request.waiter, False, error))
+
+
+def _overdue(outbound: Outbound) -> Exception:
+    """Why there is no answer: what no leader took in was certainly not applied."""
+    if outbound.attempts == 0:
+        return NotLeaderError(None)
+    return TimeoutError("the outcome is unknown: no answer in time")

@@ -13,9 +13,10 @@ from typing import Any
 
 from raft_io.errors import CommandError, SessionExpiredError, WireError
 from raft_io.server import envelope
+from raft_io.server.envelope import Member
 from raft_io.server.machine import StateMachine
 
-__all__ = ["Applied", "Opened", "Result", "Sessions"]
+__all__ = ["Applied", "Opened", "Place", "Result", "Sessions", "State"]
 
 MAX_SESSIONS = 1024
 """Sessions kept; the one that was used longest ago is evicted first. Each start of a node opens one."""
@@ -30,6 +31,9 @@ they were: nothing is applied a second time."""
 RESULT_OVERHEAD = 64
 """What keeping a result costs besides its bytes."""
 
+Place = tuple[int, int] | bytes
+"""Where a result is kept: in a session by its sequence number, or by its key."""
+
 Result = bytes | CommandError | SessionExpiredError
 """What became of a request: what `apply` returned, or what it raised, or that nobody knows any more."""
 
@@ -40,6 +44,20 @@ class Session:
 
     floor: int = 0
     results: dict[int, list[Result]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All of the replicated state but the state machine's own, as it was at one moment: sessions with their
+    floors and results and keys with their indexes and results in the order of eviction, the places of the
+    results that are counted, the horizon, the time and the members."""
+
+    sessions: list[tuple[int, int, dict[int, list[Result]]]]
+    keys: list[tuple[bytes, tuple[int, Result]]]
+    kept: list[Place]
+    horizon: int
+    time: int
+    members: dict[int, Member]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +79,7 @@ class Applied:
 
 
 class Sessions:
-    """The sessions and keys, around the application's state machine."""
+    """The sessions, the keys, the time and the table of members, around the application's state machine."""
 
     def __init__(self, machine: StateMachine) -> None:
         self._machine = machine
@@ -70,9 +88,14 @@ class Sessions:
         self._keys: OrderedDict[bytes, tuple[int, Result]] = OrderedDict()
         self._horizon = 0
         """The index of the last keyed request whose key was evicted."""
-        self._kept: OrderedDict[tuple[int, int] | bytes, int] = OrderedDict()
+        self._kept: OrderedDict[Place, int] = OrderedDict()
         """What each kept result costs, by session and sequence or by key, the oldest first."""
         self._kept_bytes = 0
+        self.time = 0
+        """The latest time that a leader put into an entry, in ms since the epoch: it never goes back."""
+        self.members: dict[int, Member] = {}
+        self.members_changed = False
+        """Whether `members` has changed; whoever looks clears it."""
 
     def apply(self, index: int, data: bytes) -> Opened | Applied | None:
         """Apply the entry at `index`. `None` for one that no server made: it changes nothing, anywhere.
@@ -83,9 +106,14 @@ class Sessions:
             entry = envelope.decode(data)
         except WireError:
             return None
+        if entry.time > self.time:
+            self.time = entry.time
+            self._machine.advance(entry.time)
         if isinstance(entry, envelope.Open):
             self._open(index)
             return Opened(index, entry.nonce)
+        if isinstance(entry, envelope.Clock):
+            return None
         session = self._sessions.get(entry.session)
         if session is None:
             return Applied(entry.session, entry.sequence, None)
@@ -104,6 +132,41 @@ class Sessions:
             self._keep((entry.session, entry.sequence), results)
         return Applied(entry.session, entry.sequence, results)
 
+    def capture(self) -> State:
+        """The state as it is now. Lists of results never change, so that they are shared with it."""
+        return State(
+            [(number, session.floor, dict(session.results)) for number, session in self._sessions.items()],
+            list(self._keys.items()),
+            list(self._kept),
+            self._horizon,
+            self.time,
+            dict(self.members),
+        )
+
+    def restore(self, state: State) -> None:
+        """Replace everything by what `capture` returned, here or on another node."""
+        self._sessions = {number: Session(floor, dict(results)) for number, floor, results in state.sessions}
+        self._keys = OrderedDict(state.keys)
+        self._kept = OrderedDict()
+        self._kept_bytes = 0
+        for place in state.kept:
+            results = [self._keys[place][1]] if isinstance(place, bytes) else self._results(place)
+            cost = sum([_size(result) for result in results])
+            self._kept[place] = cost
+            self._kept_bytes += cost
+        self._horizon = state.horizon
+        self.time = state.time
+        self.members = dict(state.members)
+        self.members_changed = True
+
+    def results(self, session: int) -> dict[int, list[Result]] | None:
+        """What is kept of a session, by sequence number; `None` for one that is not open."""
+        found = self._sessions.get(session)
+        return None if found is None else found.results
+
+    def _results(self, place: tuple[int, int]) -> list[Result]:
+        return self._sessions[place[0]].results[place[1]]
+
     def _open(self, index: int) -> None:
         self._sessions[index] = Session()
         if len(self._sessions) > MAX_SESSIONS:
@@ -113,6 +176,8 @@ class Sessions:
 
     def _request(self, index: int, command: envelope.Command) -> Result:
         if command.data is None:
+            if command.member is not None:
+                self._set_member(command.member[0], command.member[1])
             return b""
         if command.key is None:
             return self._run(command.data)
@@ -125,6 +190,13 @@ class Sessions:
         result = self._run(command.data)
         self._remember(index, command.key, result)
         return result
+
+    def _set_member(self, node: int, member: Member) -> None:
+        if member.address:
+            self.members[node] = member
+        else:
+            self.members.pop(node, None)
+        self.members_changed = True
 
     def _run(self, data: bytes) -> Result:
         # Not trusted to return what it promises.
@@ -147,7 +219,7 @@ class Sessions:
             self._release(oldest)
         self._keep(key, [result])
 
-    def _keep(self, place: tuple[int, int] | bytes, results: list[Result]) -> None:
+    def _keep(self, place: Place, results: list[Result]) -> None:
         """Count what keeping `results` costs; forget the oldest ones where that is too much."""
         cost = sum([_size(result) for result in results])
         self._kept[place] = cost
@@ -157,10 +229,10 @@ class Sessions:
             self._release(oldest)
             self._forget(oldest)
 
-    def _release(self, place: tuple[int, int] | bytes) -> None:
+    def _release(self, place: Place) -> None:
         self._kept_bytes -= self._kept.pop(place, 0)
 
-    def _forget(self, place: tuple[int, int] | bytes) -> None:
+    def _forget(self, place: Place) -> None:
         forgotten: Result = SessionExpiredError()
         if isinstance(place, bytes):
             self._keys[place] = (self._keys[place][0], forgotten)

@@ -47,8 +47,9 @@ class Lock(Protocol):
 class FileSystem(Protocol):
     """What the log needs of a file system."""
 
-    def open(self, path: str, *, create: bool = False) -> File:
-        """Open for reading and writing; `create` makes an empty file, whatever was there."""
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> File:
+        """Open for reading and writing, or for reading only; `create` makes an empty file, whatever was
+        there."""
 
     def listdir(self, path: str, /) -> list[str]:
         """The names in a directory, in any order."""
@@ -67,6 +68,9 @@ class FileSystem(Protocol):
 
     def lock(self, path: str, /) -> Lock:
         """Take the exclusive lock on the file `path`, made if need be; `BlockingIOError` if it is taken."""
+
+    def is_locked(self, path: str, /) -> bool:
+        """Whether somebody holds that lock; makes nothing."""
 
 
 _FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
@@ -121,8 +125,9 @@ class OsFileSystem:
 
     __slots__ = ()
 
-    def open(self, path: str, *, create: bool = False) -> File:
-        return OsFile(os.open(path, os.O_RDWR | (os.O_CREAT | os.O_TRUNC if create else 0), 0o644))
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> File:
+        flags = os.O_RDONLY if read_only else os.O_RDWR
+        return OsFile(os.open(path, flags | (os.O_CREAT | os.O_TRUNC if create else 0), 0o644))
 
     def listdir(self, path: str, /) -> list[str]:
         return os.listdir(path)
@@ -151,3 +156,16 @@ class OsFileSystem:
             os.close(fd)
             raise
         return OsFile(fd)
+
+    def is_locked(self, path: str, /) -> bool:
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False

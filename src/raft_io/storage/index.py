@@ -1,6 +1,6 @@
 """Where entries are: what the log keeps in memory of all that is on disk.
 
-Small: sixteen bytes a record, whatever it holds, and sixteen a change of term.
+Small: sixteen bytes a record, whatever it holds, sixteen a change of term, and eight a membership.
 """
 
 from __future__ import annotations
@@ -36,32 +36,61 @@ def offset_of(place: Place) -> int:
 
 
 NO_TERM: Final = -1
+"""There is no run of a term, or a term is not known."""
 
 
 @final
 class LogIndex:
-    """The terms of all entries, as runs, and the records that hold them.
+    """The terms of all entries, as runs, the records that hold them, and where memberships are.
 
-    1. `term_starts` and `firsts` increase strictly.
-    2. Record `r` holds the entries from `firsts[r]` up to the next record's first; whatever else it has on
+    1. The entries are those from `base + 1` to `last_index`. `base_term` is the term of the one before them,
+       `NO_TERM` if it is not known; `base` is 0 in a log that has never been compacted.
+    2. `term_starts`, `firsts` and `memberships` increase strictly, and so do `places`.
+    3. Record `r` holds the entries from `firsts[r]` up to the next record's first; whatever else it has on
        disk has been cut off since.
-    3. `run_term` is the term of the last run, `NO_TERM` if there is none.
+    4. `run_term` is the term of the last run, `NO_TERM` if there is none.
+    5. `memberships` are the indexes of the `MEMBERSHIP` entries.
     """
 
-    __slots__ = ("firsts", "last_index", "places", "run_term", "term_starts", "terms")
+    __slots__ = (
+        "base",
+        "base_term",
+        "firsts",
+        "last_index",
+        "memberships",
+        "places",
+        "run_term",
+        "term_starts",
+        "terms",
+    )
 
     def __init__(self) -> None:
+        self.base: i64 = 0
+        self.base_term: i64 = 0
         self.last_index: i64 = 0
         self.run_term: i64 = NO_TERM
         self.term_starts: array[int] = array("q")
         self.terms: array[int] = array("q")
         self.firsts: array[int] = array("q")
         self.places: array[int] = array("q")
+        self.memberships: array[int] = array("q")
 
     @property
     def last_term(self) -> i64:
-        """The term of the last entry, 0 if there is none."""
-        return max(self.run_term, 0)
+        """The term of the last entry, or of the one before the first if there is none."""
+        return max(self.run_term if self.last_index > self.base else self.base_term, 0)
+
+    def reset(self, index: i64, term: i64) -> None:
+        """Forget everything: the next entry comes behind `index`, which has this term (or `NO_TERM`)."""
+        self.base = index
+        self.base_term = term
+        self.last_index = index
+        self.run_term = NO_TERM
+        del self.term_starts[:]
+        del self.terms[:]
+        del self.firsts[:]
+        del self.places[:]
+        del self.memberships[:]
 
     def new_term(self, first: i64, term: i64) -> None:
         """The entries from `first` on have this term."""
@@ -78,6 +107,9 @@ class LogIndex:
         """Forget every entry at `first` and after."""
         if first > self.last_index:
             return
+        if first <= self.base:
+            self.reset(first - 1, NO_TERM if first > 1 else 0)
+            return
         self.last_index = first - 1
         while self.firsts and self.firsts[-1] >= first:
             self.firsts.pop()
@@ -85,13 +117,31 @@ class LogIndex:
         while self.term_starts and self.term_starts[-1] >= first:
             self.term_starts.pop()
             self.terms.pop()
+        while self.memberships and self.memberships[-1] >= first:
+            self.memberships.pop()
         self.run_term = self.terms[-1] if self.terms else NO_TERM
 
+    def drop(self, base: i64) -> None:
+        """Forget every entry up to `base`, with which a record ends."""
+        term = self.term_at(base)
+        if base == self.last_index:
+            self.reset(base, NO_TERM if term is None else term)
+            return
+        self.base_term = NO_TERM if term is None else term
+        self.base = base
+        run = bisect_right(self.term_starts, base + 1) - 1
+        del self.term_starts[:run]
+        del self.terms[:run]
+        records = bisect_right(self.firsts, base)
+        del self.firsts[:records]
+        del self.places[:records]
+        del self.memberships[: bisect_right(self.memberships, base)]
+
     def term_at(self, index: i64) -> int | None:
-        """The term of the entry at `index`, `0` at 0, `None` outside."""
-        if index == 0:
-            return 0
-        if index < 0 or index > self.last_index:
+        """The term of the entry at `index`, that of the base (`0` at 0) at its own, `None` outside."""
+        if index <= self.base:
+            return int(self.base_term) if index == self.base and self.base_term >= 0 else None
+        if index > self.last_index:
             return None
         return self.terms[bisect_right(self.term_starts, index) - 1]
 

@@ -115,10 +115,11 @@ def _change(target: dict[str, _Data | _Names], names: dict[str, _Data | _Names |
 class MemoryFile:
     """An open file of a `MemoryFileSystem`, dead once that has crashed."""
 
-    def __init__(self, fs: MemoryFileSystem, path: str, data: _Data) -> None:
+    def __init__(self, fs: MemoryFileSystem, path: str, data: _Data, read_only: bool) -> None:
         self._fs = fs
         self._path = path
         self._data = data
+        self._read_only = read_only
         self._life = fs.life
 
     def _begin(self, operation: str) -> None:
@@ -126,12 +127,17 @@ class MemoryFile:
             raise _error(errno.EBADF, self._path)
         self._fs.fault(operation, self._path)
 
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise _error(errno.EBADF, self._path)
+
     def pread(self, size: int, offset: int, /) -> bytes:
         self._begin("pread")
         return bytes(self._data.seen[offset : offset + min(size, self._fs.max_transfer)])
 
     def pwrite(self, data: bytes | memoryview, offset: int, /) -> int:
         self._begin("pwrite")
+        self._check_writable()
         taken = bytes(data[: self._fs.max_transfer])
         self._data.write(taken, offset)
         return len(taken)
@@ -151,6 +157,7 @@ class MemoryFile:
 
     def allocate(self, size: int, /) -> None:
         self._begin("allocate")
+        self._check_writable()
         if size > len(self._data.seen):
             self._data.resize(size)
 
@@ -223,7 +230,7 @@ class MemoryFileSystem:
         other._root = _copy_names(self._root)
         return other
 
-    def open(self, path: str, *, create: bool = False) -> MemoryFile:
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> MemoryFile:
         self.fault("open", path)
         names, name = self._parent(path)
         node = names.seen.get(name)
@@ -236,7 +243,7 @@ class MemoryFileSystem:
             names.change({name: node})
         elif create:
             node.resize(0)
-        return MemoryFile(self, path, node)
+        return MemoryFile(self, path, node, read_only)
 
     def listdir(self, path: str, /) -> list[str]:
         self.fault("listdir", path)
@@ -276,6 +283,10 @@ class MemoryFileSystem:
             names.change({name: _Data()})
         self.locks.add(path)
         return _Lock(self, path)
+
+    def is_locked(self, path: str, /) -> bool:
+        self.fault("is_locked", path)
+        return path in self.locks
 
     def _directory(self, path: str) -> _Names:
         node: _Data | _Names | None = self._root

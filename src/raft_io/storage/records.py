@@ -23,7 +23,9 @@ except ImportError:  # no build of librt for this platform
 
 __all__ = ["RecordHeader", "SegmentHeader"]
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""Of the format of new segments. Version 1 knows no `RESET`."""
+
 SECTOR: Final = 512
 """What a disk writes whole or not at all."""
 
@@ -47,7 +49,11 @@ HARD_STATE: Final = 1
 TRUNCATE: Final = 2
 ENTRIES: Final = 4
 STUFFED: Final = 8
-ALL_FLAGS: Final = 15
+RESET: Final = 16
+ALL_FLAGS: Final = 31
+
+NO_RESET: Final = -1
+"""Where an index is expected that a log is emptied at: it is not."""
 
 _SEGMENT: Final = struct.Struct("<8sIIqqqqqqqqq")
 _RECORD: Final = struct.Struct("<IIIIQII")
@@ -77,6 +83,7 @@ class SegmentHeader:
         "previous_end",
         "sequence",
         "term",
+        "version",
         "vote",
     )
 
@@ -90,7 +97,9 @@ class SegmentHeader:
         last_index: i64 = 0,
         last_term: i64 = 0,
         hard_state: HardState | None = None,
+        version: i64 = VERSION,
     ) -> None:
+        self.version: i64 = version
         self.number: i64 = number
         self.capacity: i64 = capacity
         self.sequence: i64 = sequence
@@ -119,7 +128,7 @@ def encode_segment_header(header: SegmentHeader) -> bytes:
     fields = _SEGMENT.pack(
         SEGMENT_MAGIC,
         0,
-        VERSION,
+        header.version,
         header.number,
         header.capacity,
         header.sequence,
@@ -147,10 +156,13 @@ def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
     if value(data[:8] + data[12:SEGMENT_HEADER]) != found:
         raise corrupt("the checksum of the segment's header does not match", path, 8)
     version = int.from_bytes(data[12:16], "little")
-    if version != VERSION:
+    if version > VERSION:
         raise StorageError(
-            f"open {path}", f"the log has format version {version}; this version of raft-io knows {VERSION}"
+            f"open {path}",
+            f"the log has format version {version}; this version of raft-io knows them up to {VERSION}",
         )
+    if version < 1:
+        raise corrupt("the segment's header makes no sense", path, 12)
     numbers: list[int] = list(_SEGMENT.unpack_from(data))[3:]
     if min(numbers[:-1]) < 0:
         raise corrupt("the segment's header makes no sense", path, 16)
@@ -163,6 +175,7 @@ def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
         numbers[5],
         numbers[6],
         hard_state_of(numbers[7], numbers[8]),
+        version,
     )
     header.checksum = found
     return header
@@ -173,11 +186,13 @@ def corrupt(detail: str, path: str, offset: i64) -> CorruptLogError:
     return CorruptLogError("read the log", detail, path, offset)
 
 
-def encode_content(state: HardState | None, cut: i64, entries: bytes) -> tuple[i64, bytes]:
-    """Flags and content of a record: a new hard state, then a truncation at `cut` (0: none), then entries,
-    as `raft_io.wire.encode_entries` gives them."""
+def encode_content(
+    state: HardState | None, cut: i64, entries: bytes, reset_index: i64 = NO_RESET, reset_term: i64 = 0
+) -> tuple[i64, bytes]:
+    """Flags and content of a record: a new hard state, then a truncation at `cut` (0: none), then a reset to
+    behind `reset_index`, then entries, as `raft_io.wire.encode_entries` gives them."""
     flags: i64 = 0
-    if state is None and cut == 0:
+    if state is None and cut == 0 and reset_index < 0:
         return ENTRIES, entries
     out = BytesWriter()
     if state is not None:
@@ -187,6 +202,10 @@ def encode_content(state: HardState | None, cut: i64, entries: bytes) -> tuple[i
     if cut != 0:
         flags |= TRUNCATE
         write_i64_le(out, cut)
+    if reset_index >= 0:
+        flags |= RESET
+        write_i64_le(out, reset_index)
+        write_i64_le(out, reset_term)
     if entries:
         flags |= ENTRIES
         out.write(entries)

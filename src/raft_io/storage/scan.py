@@ -20,6 +20,7 @@ from raft_io.storage.records import (
     HARD_STATE,
     RECORD_HEADER,
     RECORD_MAGIC_BYTES,
+    RESET,
     SECTOR,
     SEGMENT_HEADER,
     STUFFED,
@@ -38,6 +39,9 @@ except ImportError:  # no build of librt for this platform
     from raft_io._plain import read_i64_le
 
 __all__ = ["Scan", "entries_start", "judge_tail"]
+
+MEMBERSHIP_KIND: Final = 1
+"""`EntryKind.MEMBERSHIP` as it is on disk."""
 
 
 @final
@@ -100,7 +104,7 @@ class Scan:
         flags = record.flags
         end = pos + record.length
         check_order(self, record)
-        if flags & ~ALL_FLAGS:
+        if flags & ~ALL_FLAGS or (flags & RESET and self.header.version < 2):
             raise self._senseless("unknown flags")
         if entries_start(flags) > record.length:
             raise self._senseless("cut short")
@@ -116,6 +120,13 @@ class Scan:
                 raise self._senseless("a truncation below the first entry")
             self.index.cut(cut)
             pos += 8
+        if flags & RESET:
+            base = read_i64_le(data, pos)
+            term = read_i64_le(data, pos + 8)
+            if base < 1 or term < 0:
+                raise self._senseless("a reset to nowhere")
+            self.index.reset(base, term)
+            pos += 16
         if (pos < end) != (flags & ENTRIES != 0):
             raise self._senseless("entries that its flags do not announce, or none that they do")
         if pos < end:
@@ -137,13 +148,16 @@ class Scan:
             size = size_and_kind & 0xFFFF_FFFF
             term = read_i64_le(data, pos + 5)
             last += 1
-            if size > end - pos - ENTRY_HEADER or size_and_kind >> 32 > 2 or term < 0:
+            kind = size_and_kind >> 32
+            if size > end - pos - ENTRY_HEADER or kind > 2 or term < 0:
                 raise self._senseless(f"entry {last} makes no sense")
             if read_i64_le(data, pos + 13) != last:
                 raise self._senseless(f"entry {last} expected, {read_i64_le(data, pos + 13)} found")
             if term != run_term:
                 index.new_term(last, term)
                 run_term = term
+            if kind == MEMBERSHIP_KIND:
+                index.memberships.append(last)
             pos += ENTRY_HEADER + size
         index.last_index = last
 
@@ -158,6 +172,8 @@ def entries_start(flags: i64) -> i64:
         start += 16
     if flags & TRUNCATE:
         start += 8
+    if flags & RESET:
+        start += 16
     return start
 
 

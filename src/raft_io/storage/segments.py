@@ -7,21 +7,23 @@ between leaves a temporary file, which the next open removes.
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 from typing import Final, final
 
 from google_crc32c import value
 
-from raft_io.core.types import HardState, LogEntry
+from raft_io.core.types import HardState, LogEntry, Snapshot
+from raft_io.storage.batches import Written
+from raft_io.storage.disk import TEMPORARY, allocate, make_directory, read_up_to, write_all
 from raft_io.storage.fs import File, FileSystem, Lock
 from raft_io.storage.index import LogIndex, Place, offset_of, place_of, segment_of
+from raft_io.storage.names import LOCK_NAME, NAME, SNAPSHOT_NAME, segment_name, snapshot_name
 from raft_io.storage.records import (
     MAX_LENGTH,
     RECORD_HEADER,
     SECTOR,
     SEGMENT_HEADER,
+    VERSION,
     SegmentHeader,
     corrupt,
     decode_body,
@@ -35,13 +37,9 @@ from raft_io.storage.records import (
 from raft_io.storage.scan import Scan, entries_start, judge_tail
 from raft_io.wire import decode_entries, encode_entries
 
-__all__ = ["Segments", "Written", "make_directory", "write_all"]
+__all__ = ["Segments"]
 
-LOCK_NAME: Final = "LOCK"
-TEMPORARY: Final = ".tmp"
-SUFFIX: Final = ".wal"
-_NAME: Final = re.compile(r"(\d{16})\.wal", re.ASCII)
-
+LOCKNAME: Final = "LOCK"
 READ_SIZE: Final = 1 << 20
 """Bytes read at a time when a segment is scanned."""
 
@@ -50,81 +48,6 @@ FIRST_READ: Final = 4096
 
 MAX_READERS: Final = 8
 """Segments kept open for reading."""
-
-
-def segment_name(number: int) -> str:
-    """The file name of segment `number`."""
-    return f"{number:016d}{SUFFIX}"
-
-
-def write_all(file: File, data: bytes, offset: int) -> None:
-    """Write all of `data`, however little the disk takes at a time. Raises `OSError`."""
-    done = file.pwrite(data, offset)
-    while done < len(data):
-        taken = file.pwrite(memoryview(data)[done:], offset + done)
-        if taken <= 0:
-            raise OSError(errno.EIO, "the disk takes no more of a write")
-        done += taken
-
-
-def read_up_to(file: File, size: int, offset: int) -> bytes:
-    """`size` bytes from `offset` on, fewer only where the file ends. Raises `OSError`."""
-    data = file.pread(size, offset)
-    while len(data) < size:
-        more = file.pread(size - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
-
-
-def allocate(file: File, size: int) -> None:
-    """Grow `file` to `size`, all zeros behind what it has, with space reserved. Raises `OSError`."""
-    start = file.size()
-    try:
-        file.allocate(size)
-    except OSError as error:
-        if error.errno != errno.EOPNOTSUPP:
-            raise
-        while start < size:
-            step = min(READ_SIZE, size - start)
-            write_all(file, bytes(step), start)
-            start += step
-
-
-def make_directory(fs: FileSystem, path: str) -> None:
-    """Make the directory `path` and its parents, durably, as far as they are missing. Raises `OSError`."""
-    parent = os.path.dirname(path)
-    try:
-        fs.mkdir(path)
-    except FileExistsError:
-        pass
-    except FileNotFoundError:
-        make_directory(fs, parent)
-        fs.mkdir(path)
-    fs.sync_dir(parent)
-
-
-@final
-class Written:
-    """What one record holds, on its way to the disk: a new hard state, a cut (0: none), entries; and the
-    log's last index and term behind it."""
-
-    __slots__ = ("cut", "entries", "hard_state", "last_index", "last_term")
-
-    def __init__(
-        self,
-        hard_state: HardState | None,
-        cut: int,
-        entries: list[LogEntry],
-        last_index: int,
-        last_term: int,
-    ) -> None:
-        self.hard_state = hard_state
-        self.cut = cut
-        self.entries = entries
-        self.last_index = last_index
-        self.last_term = last_term
 
 
 @final
@@ -137,6 +60,12 @@ class Segments:
         self.path = path
         self.segment_size = segment_size
         self.active_path = ""
+        self.last_index = 0
+        self.last_term = 0
+        """Of the last entry that is durable."""
+        self._first = 1
+        self._stragglers: list[int] = []
+        self._capacities: dict[int, int] = {}
         self._checksums: dict[int, int] = {}
         self._readers: dict[int, File] = {}
         self._active: File | None = None
@@ -144,8 +73,6 @@ class Segments:
         self._offset = 0
         self._sequence = 1
         self._previous = 0
-        self._last_index = 0
-        self._last_term = 0
         self._hard_state = HardState()
         make_directory(fs, path)
         self._lock: Lock = fs.lock(os.path.join(path, LOCK_NAME))
@@ -160,6 +87,9 @@ class Segments:
         for number in numbers:
             scan = self._scan(number, index, scan, number == numbers[-1])
         if scan is None:
+            if any(SNAPSHOT_NAME.fullmatch(name) for name in self.fs.listdir(self.path)):
+                path = os.path.join(self.path, segment_name(1))
+                raise corrupt("there is a snapshot, and no segment", path, 0)
             self._start(SegmentHeader(1, self.segment_size))
         else:
             self._adopt(scan)
@@ -167,15 +97,20 @@ class Segments:
         return self._hard_state
 
     def _numbers(self) -> list[int]:
+        """The segments that make up the log: the last ones without a gap. Those before a gap are left over
+        from a compaction, whose removals a power failure may have kept in any order."""
         names = self.fs.listdir(self.path)
         for name in names:
             if name.endswith(TEMPORARY):
                 self.fs.unlink(os.path.join(self.path, name))
-        numbers = sorted([int(match[1]) for match in map(_NAME.fullmatch, names) if match])
-        for expected, number in enumerate(numbers, 1):
-            if number != expected:
-                path = os.path.join(self.path, segment_name(expected))
-                raise corrupt(f"segment {expected} of {numbers[-1]} is missing", path, 0)
+        numbers = sorted([int(match[1]) for match in map(NAME.fullmatch, names) if match])
+        self._stragglers = []
+        for before, number in enumerate(numbers[1:], 1):
+            if number != numbers[before - 1] + 1:
+                self._stragglers = numbers[:before]
+        numbers = numbers[len(self._stragglers) :]
+        if numbers:
+            self._first = numbers[0]
         return numbers
 
     def _scan(self, number: int, index: LogIndex, before: Scan | None, last: bool) -> Scan:
@@ -191,7 +126,33 @@ class Segments:
         finally:
             file.close()
         self._checksums[number] = int(header.checksum)
+        self._capacities[number] = int(header.capacity)
         return scan
+
+    def settle(self, index: LogIndex, snapshot: Snapshot | None) -> bool:
+        """Whether `snapshot` replaces the whole log that has been read into `index`, which then is empty.
+
+        That is decided again at each open: a crash may have come between the snapshot and the record that
+        says so. Raises `CorruptLogError` if entries between the two are missing.
+        """
+        check_covered(self.path, self._first, index, snapshot)
+        if snapshot is None:
+            return False
+        covered = int(snapshot.index)
+        if covered == index.base and index.base_term < 0:
+            index.base_term = snapshot.term
+            if index.last_index == covered:
+                self.last_term = int(snapshot.term)
+        if index.term_at(covered) == snapshot.term:
+            return False
+        index.reset(covered, snapshot.term)
+        return True
+
+    def remove_stragglers(self) -> None:
+        """Remove the segments before a gap, for which a snapshot stands. Raises `OSError`."""
+        for number in self._stragglers:
+            self.fs.unlink(os.path.join(self.path, segment_name(number)))
+        self._stragglers.clear()
 
     def _repair(self, file: File, scan: Scan, torn: int) -> None:
         """Cut a torn record off, and make what is left durable.
@@ -217,8 +178,8 @@ class Segments:
         self._offset = int(scan.offset)
         self._sequence = int(scan.sequence)
         self._previous = int(scan.previous)
-        self._last_index = int(scan.index.last_index)
-        self._last_term = int(scan.index.last_term)
+        self.last_index = int(scan.index.last_index)
+        self.last_term = int(scan.index.last_term)
         self._hard_state = scan.hard_state
         self.active_path = scan.path
         self._active = self.fs.open(scan.path)
@@ -227,10 +188,13 @@ class Segments:
 
     def write(self, what: Written) -> Place:
         """Write one record and sync it; returns its place. Raises `OSError`; then nothing may follow."""
-        flags, content = encode_content(what.hard_state, what.cut, encode_entries(what.entries))
+        flags, content = encode_content(
+            what.hard_state, what.cut, encode_entries(what.entries), what.reset_index, what.reset_term
+        )
         assert len(content) <= MAX_LENGTH
         flags, body = encode_body(flags, content)
-        if self._offset + RECORD_HEADER + len(body) > self._header.capacity:
+        too_old = what.reset_index >= 0 and self._header.version < VERSION
+        if too_old or self._offset + RECORD_HEADER + len(body) > self._header.capacity:
             self._roll(RECORD_HEADER + len(body))
         header = encode_header(
             self._header.checksum, self._offset, len(content), body, self._sequence, self._previous, flags
@@ -243,8 +207,8 @@ class Segments:
         self._offset += RECORD_HEADER + len(body)
         self._sequence += 1
         self._previous = int.from_bytes(header[:4], "little")
-        self._last_index = what.last_index
-        self._last_term = what.last_term
+        self.last_index = what.last_index
+        self.last_term = what.last_term
         if what.hard_state is not None:
             self._hard_state = what.hard_state
         return place
@@ -259,8 +223,8 @@ class Segments:
                 self._sequence,
                 self._previous,
                 self._offset,
-                self._last_index,
-                self._last_term,
+                self.last_index,
+                self.last_term,
                 self._hard_state,
             )
         )
@@ -284,8 +248,47 @@ class Segments:
         self._active = file
         self._header = header
         self._checksums[number] = int(header.checksum)
+        self._capacities[number] = int(header.capacity)
         self._offset = SEGMENT_HEADER
         self._previous = int(header.checksum)
+
+    # Compacting
+
+    def first_kept(self, index: LogIndex, through: int, durable: int, tail: int) -> int:
+        """The first segment to keep when a snapshot stands for the entries up to `through`; `durable` is the
+        last entry on disk. Of what could go, about `tail` bytes stay: for followers a little behind, entries
+        are cheaper than a snapshot."""
+        active = int(self._header.number)
+        needed = active
+        if through < durable:
+            needed = segment_of(index.places[index.record_of(through + 1)])
+        readable = segment_of(index.places[0]) if index.places else active
+        kept = self._offset + sum([self._capacities[number] for number in range(self._first, active)])
+        for number in range(self._first, needed):
+            kept -= self._capacities[number]
+            if kept < tail and number >= readable:
+                return number
+        return needed
+
+    def forget(self, first: int) -> list[str]:
+        """Know nothing of the segments before `first` any more; returns their paths, the oldest first. In the
+        thread that reads, or with it held up."""
+        paths: list[str] = []
+        while self._first < first:
+            number = self._first
+            paths.append(os.path.join(self.path, segment_name(number)))
+            del self._checksums[number]
+            del self._capacities[number]
+            reader = self._readers.pop(number, None)
+            if reader is not None:
+                reader.close()
+            self._first += 1
+        return paths
+
+    def remove(self, paths: list[str]) -> None:
+        """Remove what `forget` returned. Raises `OSError`."""
+        for path in paths:
+            self.fs.unlink(path)
 
     # Reading
 
@@ -332,11 +335,31 @@ class Segments:
             self._lock.close()
 
 
+def check_covered(directory: str, first: int, index: LogIndex, snapshot: Snapshot | None) -> None:
+    """Raise `CorruptLogError` unless the log in `directory` is whole: its first segment is `first`, its
+    entries are those in `index`, and `snapshot` must stand for what is before them."""
+    if int(index.base) <= (0 if snapshot is None else snapshot.index) and (
+        snapshot is not None or first == 1
+    ):
+        return
+    if first > 1:
+        path = os.path.join(directory, segment_name(first - 1))
+        raise corrupt(f"segment {first - 1} is missing, and no snapshot stands for it", path, 0)
+    path = os.path.join(directory, snapshot_name(int(index.base)))
+    raise corrupt(f"a snapshot is missing: the log begins behind entry {index.base}", path, 0)
+
+
 def check_start(header: SegmentHeader, number: int, index: LogIndex, before: Scan | None, path: str) -> None:
-    """Raise `CorruptLogError` unless `header` is that of segment `number`, where `before` ends."""
+    """Raise `CorruptLogError` unless `header` is that of segment `number`, where `before` ends. With nothing
+    before it, the log begins where the header says, in segment 1 with nothing."""
     if header.number != number:
         raise corrupt(f"this is segment {header.number}, not {number}", path, 16)
-    expected = SegmentHeader(number, header.capacity)
+    if before is None and number > 1:
+        index.reset(header.last_index, header.last_term)
+        return
+    if index.last_index == index.base and index.base_term < 0:
+        index.base_term = header.last_term
+    expected = SegmentHeader(number, header.capacity, version=header.version)
     if before is not None:
         expected = SegmentHeader(
             number,
@@ -347,6 +370,7 @@ def check_start(header: SegmentHeader, number: int, index: LogIndex, before: Sca
             index.last_index,
             index.last_term,
             before.hard_state,
+            header.version,
         )
     if encode_segment_header(expected) != encode_segment_header(header):
         raise corrupt("the segment does not follow the one before it", path, 16)

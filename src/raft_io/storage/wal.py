@@ -9,27 +9,34 @@ from types import TracebackType
 from typing import Final, final
 
 from raft_io.core.log import RaftLog, check_contiguous, check_truncation
-from raft_io.core.types import HardState, Index, LogEntry, Term
+from raft_io.core.types import (
+    MEMBERSHIP,
+    HardState,
+    Index,
+    LogEntry,
+    Snapshot,
+    SnapshotData,
+    SnapshotMeta,
+    Term,
+)
 from raft_io.errors import StorageError
+from raft_io.storage.batches import ENTRY_COST, Install, Written, before_reset, split
 from raft_io.storage.fs import FileSystem, OsFileSystem
-from raft_io.storage.index import LogIndex, Place
+from raft_io.storage.index import LogIndex, Place, segment_of
 from raft_io.storage.records import SECTOR, SEGMENT_HEADER
-from raft_io.storage.segments import Segments, Written
+from raft_io.storage.segments import Segments
+from raft_io.storage.snapshots import SnapshotFiles, SnapshotWriter
 
 __all__ = ["WalLog"]
 
 SEGMENT_SIZE: Final = 16 << 20
 CACHE_BYTES: Final = 16 << 20
 
-MAX_RECORD: Final = 4 << 20
-"""Bytes of entries in one record, unless a single entry is larger. A sync of more writes several records,
-each of them synced before the next is written."""
+TAIL_BYTES: Final = 16 << 20
+"""How much of the log stays readable behind a snapshot, about."""
 
 MAX_COMMAND: Final = 1 << 30
 """Bytes of one command."""
-
-ENTRY_COST: Final = 200
-"""What an entry is taken to cost in memory and on disk besides its command."""
 
 
 @final
@@ -49,17 +56,35 @@ class WalLog(RaftLog):
     run in another thread while any other method but `close` is called; it covers what was done before it
     was called. Recent entries are kept in memory, older ones are read back from disk, and verified.
 
+    A snapshot is written, and what it stands for dropped, by the sync as well, except for about `tail_bytes`
+    of entries before it. Its contents stay on disk: `snapshot().data` reads them.
+
     Invariants:
     1. `_recent` holds the entries from `_base` to the last one.
     2. Every entry before `_base` is durable, and `_index` says where.
-    3. The entries up to `_handed` have been handed to a sync; those behind it, `_cut` and `_hard_changed`
-       are what the next one writes.
+    3. The entries up to `_handed` have been handed to a sync; those behind it, `_cut`, `_hard_changed` and
+       `_install` are what the next one writes.
+    4. What is on disk makes up a log without a gap: entries, and before them a snapshot or nothing.
     """
 
-    def __init__(self, segments: Segments, index: LogIndex, hard_state: HardState, cache_bytes: int) -> None:
+    def __init__(
+        self,
+        segments: Segments,
+        files: SnapshotFiles,
+        index: LogIndex,
+        hard_state: HardState,
+        snapshot: Snapshot | None,
+        cache_bytes: int,
+        tail_bytes: int,
+    ) -> None:
         """Use `WalLog.open`."""
         self._segments = segments
+        self._files = files
         self._index = index
+        self._snapshot: Snapshot | None = snapshot
+        self._install: Install | None = None
+        self._drop_due = snapshot is not None
+        self._tail_bytes = tail_bytes
         self._hard_state = hard_state
         self._hard_changed = False
         self._cache_bytes = cache_bytes
@@ -82,11 +107,13 @@ class WalLog(RaftLog):
         fs: FileSystem | None = None,
         segment_size: int = SEGMENT_SIZE,
         cache_bytes: int = CACHE_BYTES,
+        tail_bytes: int = TAIL_BYTES,
     ) -> WalLog:
         """Open the log in the directory `path`, made if it is missing, and check all of it.
 
         `fs` is the file system to use, `segment_size` the bytes of a new segment (a multiple of 512),
-        `cache_bytes` about how much memory recent entries may take. A record that a crash tore is cut off.
+        `cache_bytes` about how much memory recent entries may take, `tail_bytes` about how much of the log
+        stays on disk behind a snapshot. A record that a crash tore is cut off.
         Raises `CorruptLogError` for any other damage, `StorageError` if another process has the log open
         or the disk fails.
         """
@@ -103,14 +130,31 @@ class WalLog(RaftLog):
         except OSError as error:
             raise StorageError.wrap(f"open {where}", error) from error
         try:
-            index = LogIndex()
-            return cls(segments, index, segments.recover(index), cache_bytes)
+            return cls._recovered(segments, SnapshotFiles(disk, where), cache_bytes, tail_bytes)
         except OSError as error:
             segments.close()
             raise StorageError.wrap(f"open {where}", error) from error
         except BaseException:
             segments.close()
             raise
+
+    @classmethod
+    def _recovered(
+        cls, segments: Segments, files: SnapshotFiles, cache_bytes: int, tail_bytes: int
+    ) -> WalLog:
+        """The log in a directory that has just been locked."""
+        index = LogIndex()
+        snapshot = files.recover()
+        hard_state = segments.recover(index)
+        replaced = segments.settle(index, snapshot)
+        # The names are durable now: what they have made needless may go.
+        segments.remove_stragglers()
+        files.remove_older()
+        log = cls(segments, files, index, hard_state, snapshot, cache_bytes, tail_bytes)
+        if replaced and snapshot is not None:
+            log._install = Install(None)
+            log._install.reset(snapshot.index, snapshot.term)
+        return log
 
     # Reading
 
@@ -134,7 +178,7 @@ class WalLog(RaftLog):
     def entries(self, first: Index, last: Index) -> Sequence[LogEntry]:
         with self._lock:
             self._check_open()
-            first = max(first, 1)
+            first = max(first, int(self._index.base) + 1)
             last = min(last, int(self._index.last_index))
             base = self._base
             if first >= base:
@@ -177,6 +221,18 @@ class WalLog(RaftLog):
         self._check_open()
         return self._hard_state
 
+    def snapshot(self) -> Snapshot | None:
+        self._check_open()
+        return self._snapshot
+
+    def membership_entries(self) -> Sequence[LogEntry]:
+        with self._lock:
+            self._check_open()
+            first = 1 if self._snapshot is None else self._snapshot.index + 1
+            wanted = [index for index in self._index.memberships if index >= first]
+        found = [self.entry(index) for index in wanted]
+        return [entry for entry in found if entry is not None]
+
     # Writing: to memory, until the next sync
 
     def append(self, entries: Sequence[LogEntry]) -> None:
@@ -195,6 +251,8 @@ class WalLog(RaftLog):
             for entry in entries:
                 if entry.term != index.run_term:
                     index.new_term(entry.index, entry.term)
+                if entry.kind is MEMBERSHIP:
+                    index.memberships.append(entry.index)
             self._recent += entries
             self._recent_bytes += size + ENTRY_COST * len(entries)
             index.last_index += len(entries)
@@ -202,7 +260,7 @@ class WalLog(RaftLog):
     def truncate(self, first: Index) -> None:
         with self._lock:
             self._check_usable()
-            check_truncation(first)
+            check_truncation(first, 0 if self._snapshot is None else self._snapshot.index)
             if first > self._index.last_index:
                 return
             self._index.cut(first)
@@ -224,27 +282,144 @@ class WalLog(RaftLog):
             self._hard_state = state
             self._hard_changed = True
 
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        with self._lock:
+            self._check_usable()
+            if self._snapshot is not None and snapshot.index <= self._snapshot.index:
+                return
+            install = self._install
+            if install is None:
+                install = Install(None)
+                self._install = install
+            install.snapshot = snapshot
+            if self._index.term_at(snapshot.index) != snapshot.term:
+                self._empty(install)
+            self._snapshot = snapshot
+
+    def _empty(self, install: Install) -> None:
+        """The snapshot of `install` replaces the whole log. What is on disk is cut first where that was due:
+        so a crash before the reset is written leaves a log that the snapshot replaces just as well."""
+        snapshot = install.snapshot
+        assert snapshot is not None
+        index = self._index
+        if self._cut:
+            term = index.term_at(self._cut - 1)
+            install.cut = self._cut
+            install.cut_term = 0 if term is None else term
+            self._cut = 0
+        install.reset(snapshot.index, snapshot.term)
+        index.reset(snapshot.index, snapshot.term)
+        self._recent.clear()
+        self._recent_bytes = 0
+        self._base = snapshot.index + 1
+        self._handed = snapshot.index
+
+    def receive_snapshot(self, meta: SnapshotMeta, offset: int, chunk: bytes) -> bytes | SnapshotData | None:
+        with self._lock:
+            self._check_usable()
+        try:
+            received: SnapshotData | None = self._files.receive(meta, offset, chunk)
+        except OSError as error:
+            raise StorageError.wrap(f"write a snapshot to {self._segments.path}", error) from error
+        return received
+
+    def snapshot_writer(self) -> SnapshotWriter:
+        """A sink for the contents of a snapshot, for any thread, while the log is in use. What its `finish`
+        returns is the `data` of a snapshot to save, and is not copied then. Raises `StorageError`."""
+        with self._lock:
+            self._check_usable()
+        return self._files.writer()
+
     # Syncing
 
     def sync(self) -> None:
         with self._sync_lock:
             with self._lock:
                 self._check_usable()
+                install = self._install
+                self._install = None
                 batch = self._take()
-            if batch is None:
-                return
             try:
-                for written in split(batch):
-                    place = self._segments.write(written)
-                    if written.entries:
-                        self._publish(written.entries[0].index, place)
+                if install is not None:
+                    self._carry_out(install, batch)
+                elif batch is not None:
+                    self._write(batch)
+                if batch is not None:
+                    with self._lock:
+                        self._evict(min(batch.last_index, self._handed))
+                if self._drop_due:
+                    self._drop()
             except BaseException as error:
                 self._failure = str(error) or type(error).__name__
                 if isinstance(error, OSError):
                     raise StorageError.wrap(f"write {self._segments.active_path}", error) from error
                 raise
-            with self._lock:
-                self._evict(min(batch.last_index, self._handed))
+
+    def _write(self, batch: Written) -> None:
+        for written in split(batch):
+            place = self._segments.write(written)
+            if written.entries:
+                self._publish(written.entries[0].index, place)
+
+    def _carry_out(self, install: Install, batch: Written | None) -> None:
+        """Write `batch` and the snapshot. The hard state goes first, as ever; whatever the snapshot replaces
+        goes last."""
+        snapshot = install.snapshot
+        if install.reset_index < 0:
+            if batch is not None:
+                self._write(batch)
+        elif snapshot is not None:
+            first = before_reset(install, batch, self._segments.last_index, self._segments.last_term)
+            if first is not None:
+                self._segments.write(first)
+        if snapshot is not None:
+            self._publish_snapshot(snapshot)
+        if install.reset_index >= 0:
+            if batch is None:
+                batch = Written(None, 0, [], install.reset_index, install.reset_term)
+            batch.reset_index = install.reset_index
+            batch.reset_term = install.reset_term
+            self._write(batch)
+
+    def _publish_snapshot(self, snapshot: Snapshot) -> None:
+        data = self._files.publish(snapshot)
+        with self._lock:
+            if self._snapshot is snapshot and data is not snapshot.data:
+                self._snapshot = Snapshot(snapshot.index, snapshot.term, snapshot.membership, data)
+        self._drop_due = True
+
+    def _drop(self) -> None:
+        """Drop the segments that the snapshot has made needless, once what is on disk is what the index says
+        but for entries behind it."""
+        with self._lock:
+            snapshot = self._snapshot
+            if self._cut or self._install is not None or snapshot is None:
+                return
+            index = self._index
+            first = self._segments.first_kept(index, snapshot.index, self._handed, self._tail_bytes)
+            paths = self._segments.forget(first)
+            if paths:
+                self._forget(first)
+        self._drop_due = False
+        self._segments.remove(paths)
+
+    def _forget(self, first: int) -> None:
+        """The entries in segments before `first` are gone."""
+        index = self._index
+        records = 0
+        while records < len(index.places) and segment_of(index.places[records]) < first:
+            records += 1
+        base = index.firsts[records] - 1 if records < len(index.firsts) else self._handed
+        if base > index.base:
+            index.drop(base)
+        if base >= self._base:
+            gone = self._recent[: base + 1 - self._base]
+            del self._recent[: base + 1 - self._base]
+            self._recent_bytes -= sum([len(entry.command) for entry in gone]) + ENTRY_COST * len(gone)
+            self._base = base + 1
+        for place in list(self._loaded):
+            if segment_of(place) < first:
+                del self._loaded[place]
 
     def _take(self) -> Written | None:
         """Everything since the last sync, which from here on counts as handed over."""
@@ -260,8 +435,12 @@ class WalLog(RaftLog):
         return batch
 
     def _publish(self, first: int, place: Place) -> None:
-        """A record with the entries from `first` on is durable, unless they have been cut off meanwhile."""
+        """A record with the entries from `first` on is durable, unless they have been cut off or
+        replaced by a snapshot meanwhile."""
         with self._lock:
+            install = self._install
+            if install is not None and install.reset_index >= 0:
+                return
             if not self._cut or first < self._cut:
                 self._index.add_record(first, place)
 
@@ -300,7 +479,10 @@ class WalLog(RaftLog):
                 return
             self._closed = True
             try:
-                self._segments.close()
+                try:
+                    self._files.close()
+                finally:
+                    self._segments.close()
             except OSError as error:
                 raise StorageError.wrap(f"close {self._segments.path}", error) from error
 
@@ -311,31 +493,3 @@ class WalLog(RaftLog):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def split(batch: Written) -> list[Written]:
-    """`batch` as the records to write: mostly itself. The hard state and the cut go first, since no entry
-    may be durable before the term it was accepted in."""
-    entries = batch.entries
-    size = sum([len(entry.command) + ENTRY_COST for entry in entries])
-    if size <= MAX_RECORD:
-        return [batch]
-    parts: list[Written] = []
-    part: list[LogEntry] = []
-    size = 0
-    for entry in entries:
-        cost = len(entry.command) + ENTRY_COST
-        if part and size + cost > MAX_RECORD:
-            parts.append(_part(batch, part, not parts))
-            part = []
-            size = 0
-        part.append(entry)
-        size += cost
-    parts.append(_part(batch, part, not parts))
-    return parts
-
-
-def _part(batch: Written, entries: list[LogEntry], is_first: bool) -> Written:
-    state = batch.hard_state if is_first else None
-    cut = batch.cut if is_first else 0
-    return Written(state, cut, entries, entries[-1].index, entries[-1].term)
