@@ -17,7 +17,7 @@ from tests.sim.check_machines import Machines
 from tests.sim.check_reads import Reads
 from tests.sim.history import History
 from tests.sim.image import Image, membership_in
-from tests.sim.quorums import is_quorum, members_of
+from tests.sim.quorums import is_quorum
 
 from raft_io import (
     Action,
@@ -102,7 +102,7 @@ class Checker:
                 if entry.kind is EntryKind.MEMBERSHIP:
                     self.changes.appended(member, node, entry)
                     self.contact.changed(member)
-                    self.flow.members(node.id, members_of(membership_in(entry.command)))
+                    self.flow.changed(node.id, member.membership, membership_in(entry.command))
 
     def truncated(self, member: Member, removed: Sequence[LogEntry]) -> None:
         """A leader only appends; what is committed is never removed."""
