@@ -3,15 +3,19 @@
 from raft_io.storage.fs import File, FileSystem, Lock, OsFileSystem
 from raft_io.storage.identity import Identity, check_log, has_identity, open_identity
 from raft_io.storage.memfs import MemoryFileSystem
+from raft_io.storage.snapshot_file import FileData
+from raft_io.storage.snapshots import SnapshotWriter
 from raft_io.storage.wal import WalLog
 
 __all__ = [
     "File",
+    "FileData",
     "FileSystem",
     "Identity",
     "Lock",
     "MemoryFileSystem",
     "OsFileSystem",
+    "SnapshotWriter",
     "WalLog",
     "check_log",
     "has_identity",
