@@ -21,7 +21,7 @@ from raft_io import (
     RaftError,
     StorageError,
 )
-from raft_io.server import RaftServer, frames, requests, server
+from raft_io.server import RaftServer, frames, requests, settings
 from raft_io.storage.memfs import MemoryFileSystem
 
 # What it is for.
@@ -297,7 +297,7 @@ def test_the_longest_command_passes_through_any_node_and_a_longer_one_is_refused
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frames, "MAX_FRAME", 2 * 1024 * 1024)
-    monkeypatch.setattr(server, "MAX_FRAME", 2 * 1024 * 1024)
+    monkeypatch.setattr(settings, "MAX_FRAME", 2 * 1024 * 1024)
 
     async def test() -> None:
         async with trio(tmp_path, max_command_bytes=1024 * 1024, max_batch_bytes=256 * 1024) as cluster:

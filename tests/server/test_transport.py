@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import random
@@ -17,12 +18,19 @@ import pytest
 from tests.server.hosts import Trio, eventually, free_ports, listener, read_frames, run, trio, warnings
 
 from raft_io import AppendEntries, AppendEntriesReply, RequestVote, RequestVoteReply, wire
-from raft_io.server import frames, transport
+from raft_io.server import frames, link
 from raft_io.server.address import Address
 from raft_io.server.frames import Greeting
-from raft_io.server.transport import Link
+from raft_io.server.link import Link
 
-HELLO = Greeting("raft-io", 2, 7).encode(frames.HELLO)
+HELLO = Greeting("raft-io", 2, 7, "127.0.0.1:1").encode(frames.HELLO)
+"""Of a node 2 that nobody has met yet."""
+
+
+def incarnation_of(data_dir: Path) -> int:
+    """What the node introduces itself with."""
+    found: int = json.loads((data_dir / "identity.json").read_text())["incarnation"]
+    return found
 
 
 def message(sent: Any) -> bytes:
@@ -30,39 +38,73 @@ def message(sent: Any) -> bytes:
 
 
 def greeting(**changes: Any) -> bytes:
-    fields: dict[str, Any] = {"cluster_id": "raft-io", "node": 2, "incarnation": 7, **changes}
+    fields: dict[str, Any] = {
+        "cluster_id": "raft-io",
+        "node": 2,
+        "incarnation": 7,
+        "address": "127.0.0.1:1",
+        **changes,
+    }
     return Greeting(**fields).encode(frames.HELLO)
 
 
-HOSTILE = {
-    "noise": (random.Random(1).randbytes(4096), "bytes; 1 to 1024 are accepted"),
-    "http": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "bytes; 1 to 1024 are accepted"),
-    "a huge frame": (struct.pack("<IB", 2**32 - 1, frames.HELLO), "4294967295 bytes; 1 to 1024 are accepted"),
-    "an empty frame": (bytes(5), "a frame of 0 bytes"),
-    "no greeting": (message(RequestVote(9, 2, 0, 0)), "a frame before the greeting"),
-    "wrong magic": (frames.encode(frames.HELLO, b"kafka-1\0" + bytes(20)), "no raft-io server"),
-    "a short greeting": (frames.encode(frames.HELLO, b"raft-io\0"), "a greeting that ends early"),
-    "wrong version": (greeting(version=2), "protocol version 2; this side speaks 1"),
-    "wrong cluster": (greeting(cluster_id="a\nb"), r"cluster 'a\nb'; this is cluster 'raft-io'"),
-    "wrong node": (greeting(node=9), "node 9 is no peer of node 1"),
-    "own id": (greeting(node=1), "node 1 is this node itself"),
-    "half a greeting": (HELLO[:20], "no greeting in 0.2 seconds"),
-    "nothing": (b"", "no greeting in 0.2 seconds"),
-    "two greetings": (HELLO + HELLO, "a frame of unknown type 1"),
-    "an unknown frame": (HELLO + frames.encode(99, b"x"), "a frame of unknown type 99"),
-    "no message": (HELLO + frames.encode(frames.MESSAGE, b"\xff" * 40), "malformed message"),
-    "in another's name": (HELLO + message(RequestVote(9, 3, 0, 0)), "a message in the name of node 3"),
-    "another's vote": (HELLO + message(RequestVoteReply(9, True, 3)), "a message in the name of node 3"),
-    "another's entries": (HELLO + message(AppendEntries(9, 3, 0, 0, (), 0)), "in the name of node 3"),
-    "another's reply": (HELLO + message(AppendEntriesReply(9, True, 3, 0)), "in the name of node 3"),
-    "no entry": (HELLO + frames.encode(frames.FORWARD, b"rubbish"), "a forwarded entry that is none"),
-    "no refusal": (HELLO + frames.encode(frames.REFUSED, b"rubbish"), "a refusal of the wrong length"),
-}
+def hostile(incarnation: int) -> dict[str, tuple[bytes, str]]:
+    """What to send, and why it is refused. `incarnation`: that of the real node 2."""
+    hello = greeting(incarnation=incarnation)
+    return {
+        "noise": (random.Random(1).randbytes(4096), "bytes; 1 to 1024 are accepted"),
+        "http": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "bytes; 1 to 1024 are accepted"),
+        "a huge frame": (
+            struct.pack("<IB", 2**32 - 1, frames.HELLO),
+            "4294967295 bytes; 1 to 1024 are accepted",
+        ),
+        "an empty frame": (bytes(5), "a frame of 0 bytes"),
+        "no greeting": (message(RequestVote(9, 2, 0, 0)), "a frame before the greeting"),
+        "wrong magic": (frames.encode(frames.HELLO, b"kafka-1\0" + bytes(20)), "no raft-io server"),
+        "a short greeting": (frames.encode(frames.HELLO, b"raft-io\0"), "a greeting that ends early"),
+        "a newer version": (
+            greeting(version=3),
+            "protocol version 3 is newer than 2, which this side speaks",
+        ),
+        "an older version": (
+            greeting(version=1),
+            "protocol version 1 is older than 2, which this side speaks",
+        ),
+        "wrong cluster": (greeting(cluster_id="a\nb"), r"cluster 'a\nb'; this is cluster 'raft-io'"),
+        "wrong node": (greeting(node=9), "node 9 is no peer of node 1"),
+        "own id": (greeting(node=1), "node 1 is this node itself"),
+        "half a greeting": (hello[:20], "no greeting in 0.2 seconds"),
+        "nothing": (b"", "no greeting in 0.2 seconds"),
+        "two greetings": (hello + hello, "a frame of unknown type 1"),
+        "an unknown frame": (hello + frames.encode(99, b"x"), "a frame of unknown type 99"),
+        "no message": (hello + frames.encode(frames.MESSAGE, b"\xff" * 40), "malformed message"),
+        "in another's name": (hello + message(RequestVote(9, 3, 0, 0)), "a message in the name of node 3"),
+        "another's vote": (hello + message(RequestVoteReply(9, True, 3)), "a message in the name of node 3"),
+        "another's entries": (hello + message(AppendEntries(9, 3, 0, 0, (), 0)), "in the name of node 3"),
+        "another's reply": (hello + message(AppendEntriesReply(9, True, 3, 0)), "in the name of node 3"),
+        "no entry": (hello + frames.encode(frames.FORWARD, b"rubbish"), "a forwarded entry that is none"),
+        "no refusal": (hello + frames.encode(frames.REFUSED, b"rubbish"), "a refusal of the wrong length"),
+        "another life": (greeting(), "node 2 comes with another data directory than the one it is known by"),
+        "no data": (greeting(incarnation=8, joining=True), "raft-io serve --join"),
+        "no call": (hello + frames.encode(frames.CALL, b"x"), "a call that ends early"),
+        "no answer": (hello + frames.encode(frames.REPLY, b"x"), "an answer that ends early"),
+        "no table": (hello + frames.encode(frames.MEMBERS, bytes(8)), "a body that is no JSON"),
+        "no notice": (hello + frames.encode(frames.REMOVED, b"x"), "a notice of removal of the wrong length"),
+        "no join": (frames.encode(frames.JOIN, b"\x02"), "a request to join that makes no sense"),
+        "to join another cluster": (
+            frames.encode_join(Greeting("other", 9, 7, "127.0.0.1:1"), False),
+            "cluster 'other'",
+        ),
+        "to join as this very node": (
+            frames.encode_join(Greeting("raft-io", 1, 7, "127.0.0.1:1"), False),
+            "node 1 is this node itself",
+        ),
+    }
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "GREETING_TIMEOUT", 0.2)
+    monkeypatch.setattr(link, "GREETING_TIMEOUT", 0.2)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -89,7 +131,7 @@ def test_who_misbehaves_is_refused_in_one_line_each_and_nothing_is_lost(
             await cluster.stop(2)
             await cluster.servers[1].propose(b"before", timeout=20)
             term = cluster.servers[1].status.term
-            for data, reason in HOSTILE.values():
+            for data, reason in hostile(incarnation_of(tmp_path / "node-2")).values():
                 await attack(cluster.ports[0], data, reason)
             assert await cluster.servers[3].propose(b"after", timeout=20) == b"2"
             assert cluster.servers[1].status.term == term, "nobody's word but a peer's moves the term"
@@ -169,10 +211,10 @@ def behave_badly(kind: str) -> Callable[[socket.socket], None]:
         "closes at once": b"",
         "talks noise": os.urandom(4096) + b"\xff" * 8,
         "refuses": frames.encode(frames.REJECT, b"no\nway"),
-        "is another node": Greeting("raft-io", 3, 1).encode(frames.WELCOME),
-        "is of another cluster": Greeting("other", 2, 1).encode(frames.WELCOME),
-        "speaks another version": Greeting("raft-io", 2, 1, version=9).encode(frames.WELCOME),
-        "speaks after the greeting": Greeting("raft-io", 2, 1).encode(frames.WELCOME)
+        "is another node": Greeting("raft-io", 3, 1, "127.0.0.1:1").encode(frames.WELCOME),
+        "is of another cluster": Greeting("other", 2, 1, "127.0.0.1:1").encode(frames.WELCOME),
+        "speaks another version": Greeting("raft-io", 2, 1, "127.0.0.1:1", version=9).encode(frames.WELCOME),
+        "speaks after the greeting": Greeting("raft-io", 2, 1, "127.0.0.1:1").encode(frames.WELCOME)
         + message(RequestVote(9, 2, 0, 0)),
     }
 
@@ -193,7 +235,7 @@ def behave_badly(kind: str) -> Callable[[socket.socket], None]:
         ("refuses", r"it refuses: 'no\nway'"),
         ("is another node", "node 3 answers there"),
         ("is of another cluster", "cluster 'other'"),
-        ("speaks another version", "protocol version 9"),
+        ("speaks another version", "protocol version 9 is newer than 2"),
     ],
 )
 def test_who_answers_in_a_peer_s_place_is_reported_once_and_left_alone(
@@ -280,13 +322,25 @@ def test_a_host_that_can_be_no_host_is_reported_and_the_others_are_served(
 class Host:
     """The least that a link needs."""
 
-    greeting = Greeting("raft-io", 1, 1)
+    greeting = Greeting("raft-io", 1, 1, "127.0.0.1:1")
 
     def __init__(self) -> None:
         self.restored: list[int] = []
 
-    def knows(self, node: int) -> bool:
-        return True
+    def objection(self, greeting: Greeting) -> str | None:
+        return None
+
+    def removal(self, node: int) -> int:
+        return 0
+
+    def greeted(self, greeting: Greeting) -> None:
+        raise AssertionError
+
+    def left(self, peer: int) -> None:
+        raise AssertionError
+
+    def join(self, greeting: Greeting, learner: bool, answer: Any) -> None:
+        raise AssertionError
 
     def link_restored(self, peer: int) -> None:
         self.restored.append(peer)
@@ -298,29 +352,29 @@ class Host:
 def test_what_waits_for_a_peer_that_does_not_read_is_bounded_and_dropped(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(transport, "MAX_UNSENT", 1_000_000)
+    monkeypatch.setattr(link, "MAX_UNSENT", 1_000_000)
     ended = threading.Event()
 
     def deaf(connection: socket.socket) -> None:
         connection.recv(4096)
-        connection.sendall(Greeting("raft-io", 2, 1).encode(frames.WELCOME))
+        connection.sendall(Greeting("raft-io", 2, 1, "127.0.0.1:1").encode(frames.WELCOME))
         ended.wait(20)
 
     async def test() -> None:
         with listener(deaf) as port:
             host = Host()
-            link = Link(host, 2, Address("127.0.0.1", port), random.Random(1))
-            link.send([b"dropped: there is no connection yet"])
+            way = Link(host, 2, (Address("127.0.0.1", port),), random.Random(1))
+            way.send([b"dropped: there is no connection yet"])
             await eventually(lambda: host.restored)
             sizes = []
             for _ in range(200):
-                link.send([bytes(100_000)] * 20)
+                way.send([bytes(100_000)] * 20)
                 await asyncio.sleep(0)
-                assert link._transport is not None
-                sizes.append(link._transport.get_write_buffer_size())
+                assert way._transport is not None
+                sizes.append(way._transport.get_write_buffer_size())
             assert 1_000_000 <= max(sizes) <= 1_100_000, "bounded, by a frame above the limit"
-            link.close()
-            await asyncio.gather(link.task, return_exceptions=True)
+            way.close()
+            await asyncio.gather(way.task, return_exceptions=True)
             ended.set()
 
     run(test)
@@ -390,11 +444,11 @@ class Lost(asyncio.Transport):
 @pytest.mark.parametrize("closing", [True, False])
 def test_sending_over_a_connection_that_was_lost_a_moment_ago_loses_only_that(closing: bool) -> None:
     async def test() -> None:
-        link = Link(Host(), 2, Address("127.0.0.1", free_ports(1)[0]), random.Random(1))
-        link._transport = Lost(closing)
-        link.send([b"frame"])
-        link._transport = None
-        link.close()
-        await asyncio.gather(link.task, return_exceptions=True)
+        way = Link(Host(), 2, (Address("127.0.0.1", free_ports(1)[0]),), random.Random(1))
+        way._transport = Lost(closing)
+        way.send([b"frame"])
+        way._transport = None
+        way.close()
+        await asyncio.gather(way.task, return_exceptions=True)
 
     run(test)

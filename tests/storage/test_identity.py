@@ -11,7 +11,14 @@ from google_crc32c import value
 
 from raft_io.core.types import LogEntry
 from raft_io.errors import CorruptLogError, IdentityError, StorageError
-from raft_io.storage import Identity, MemoryFileSystem, OsFileSystem, WalLog, open_identity
+from raft_io.storage import (
+    Identity,
+    MemoryFileSystem,
+    OsFileSystem,
+    WalLog,
+    check_voters,
+    open_identity,
+)
 
 DATA = "/data/node-1"
 FILE = f"{DATA}/identity.json"
@@ -20,7 +27,9 @@ FILE = f"{DATA}/identity.json"
 def opened(
     fs: MemoryFileSystem, cluster: str = "red", node: int = 1, voters: tuple[int, ...] = (1, 2, 3)
 ) -> Identity:
-    return open_identity(fs, DATA, cluster, node, voters, lambda: 4711)
+    identity = open_identity(fs, DATA, cluster, node, voters, lambda: 4711)
+    check_voters(DATA, identity, voters)
+    return identity
 
 
 def contents(fs: MemoryFileSystem) -> bytes:
@@ -62,6 +71,27 @@ def test_another_owner_is_refused(cluster: str, node: int, voters: tuple[int, ..
         in str(caught.value)
     )
     assert contents(fs) == before and opened(fs).incarnation == 4711
+
+
+def test_other_initial_voters_alone_are_found_by_a_check_of_their_own() -> None:
+    fs = MemoryFileSystem()
+    made = opened(fs)
+    again = open_identity(fs, DATA, "red", 1, (1, 2, 3, 4), lambda: 5)
+    assert again == made, "the initial voters are those of the first start"
+    check_voters(DATA, again, [3, 2, 1, 1])
+    with pytest.raises(
+        IdentityError, match=r"asked for was node 1 of cluster 'red' with the initial voters 1$"
+    ):
+        check_voters(DATA, again, [1])
+
+
+def test_a_node_that_joins_has_no_initial_voters() -> None:
+    fs = MemoryFileSystem()
+    made = opened(fs, voters=())
+    assert made.voters == ()
+    assert opened(fs, voters=()) == made
+    with pytest.raises(IdentityError, match="node 1 of cluster 'red', which joins it; asked for was"):
+        opened(fs, voters=(1,))
 
 
 def test_every_flipped_or_missing_byte_is_found() -> None:

@@ -1,80 +1,33 @@
 """Peers over TCP: every server dials every other and sends over that connection; it receives over those that
 the others made. Both sides introduce themselves first (`frames.Greeting`).
-
-Raft tolerates loss: what cannot be sent is dropped, and nothing grows.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
-import socket
-from collections.abc import Callable
-from typing import Final, Protocol, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from raft_io.core.types import NodeId
 from raft_io.errors import WireError
-from raft_io.server import frames
+from raft_io.server import frames, link
 from raft_io.server.address import Address
 from raft_io.server.frames import Frames, Greeting
+from raft_io.server.link import Host, Link
 
-__all__ = ["Host", "Inbound", "Link", "Links"]
+__all__ = ["Inbound", "Links"]
 
 log = logging.getLogger("raft_io.server")
-
-MAX_UNSENT: Final = 16 * 1024 * 1024
-"""Bytes that wait for a slow peer; above it frames to it are dropped."""
-
-GREETING_TIMEOUT: Final = 5.0
-"""Seconds within which a connection must be made and both sides introduced."""
-
-QUIET_FAILURES: Final = 3
-"""Refused attempts to connect in a row, within half a second or so, before that is worth a line."""
-
-SILENCE_TIMEOUT: Final = 10.0
-"""Seconds for which a peer's host may leave what was sent to it unacknowledged, where the system can tell."""
-
-FIRST_DELAY: Final = 0.05
-LONGEST_DELAY: Final = 1.0
-"""Seconds between attempts to connect, doubling from the first to the longest, each shortened at random by up
-to a half so that servers do not try in step."""
-
-
-class Host(Protocol):
-    """What the connections need of the server they belong to."""
-
-    greeting: Greeting
-
-    def knows(self, node: NodeId) -> bool:
-        """Whether `node` is a peer of this server."""
-
-    def link_restored(self, peer: NodeId) -> None:
-        """The connection to `peer` was made anew."""
-
-    def frame(self, peer: NodeId, kind: int, body: bytes) -> None:
-        """A frame arrived from `peer`. Raises `WireError` for nonsense."""
-
-
-def _objection(host: Host, greeting: Greeting) -> str | None:
-    """Why `greeting` is not from a peer of this server, if it is not."""
-    if greeting.cluster_id != host.greeting.cluster_id:
-        return f"cluster {greeting.cluster_id!r}; this is cluster {host.greeting.cluster_id!r}"
-    if greeting.node == host.greeting.node:
-        return f"node {greeting.node} is this node itself"
-    if not host.knows(greeting.node):
-        return f"node {greeting.node} is no peer of node {host.greeting.node}"
-    return None
 
 
 class Inbound(asyncio.Protocol):
     """A connection that a peer made, over which it sends."""
 
-    def __init__(self, host: Host, everyone: set[Inbound], greeted: Callable[[NodeId], None]) -> None:
+    def __init__(self, host: Host, everyone: set[Inbound]) -> None:
         self._host = host
         self._everyone = everyone
-        self._greeted = greeted
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -84,7 +37,7 @@ class Inbound(asyncio.Protocol):
         # Not an assertion: uvloop's transports are none of asyncio's classes.
         self._transport = cast(asyncio.Transport, transport)
         self._patience = asyncio.get_running_loop().call_later(
-            GREETING_TIMEOUT, self._refuse, f"no greeting in {GREETING_TIMEOUT:g} seconds"
+            link.GREETING_TIMEOUT, self._refuse, f"no greeting in {link.GREETING_TIMEOUT:g} seconds"
         )
         self._everyone.add(self)
 
@@ -99,24 +52,56 @@ class Inbound(asyncio.Protocol):
             self._refuse(str(error))
 
     def _greet(self, kind: int, body: bytes) -> bool:
+        """Take the first frame; whether there may be more."""
+        if kind == frames.JOIN:
+            self._join(body)
+            return False
         if kind != frames.HELLO:
             raise WireError("a frame before the greeting")
         greeting = Greeting.decode(body)
-        objection = _objection(self._host, greeting)
-        if objection is not None:
-            self._refuse(objection)
+        against = link.objection(self._host, greeting)
+        removal = 0
+        if against is None:
+            removal = self._host.removal(greeting.node)
+            if removal == 0:
+                against = self._host.objection(greeting)
+        if against is not None:
+            self._refuse(against)
             return False
         assert self._transport is not None
+        self._rest()
+        self._transport.write(self._host.greeting.encode(frames.WELCOME))
+        if removal:
+            log.info("node %s: told node %s that it is no member", self._host.greeting.node, greeting.node)
+            self._transport.write(frames.encode_removed(removal))
+            self._transport.close()
+            return False
         # A peer that dials anew has lost its old connection, whether this side knows yet or not.
         for other in [other for other in self._everyone if other.peer == greeting.node]:
             other.close()
         self.peer = greeting.node
         self._frames.limit = frames.MAX_FRAME
+        self._host.greeted(greeting)
+        return True
+
+    def _join(self, body: bytes) -> None:
+        greeting, learner = frames.decode_join(body)
+        against = link.objection(self._host, greeting)
+        if against is not None:
+            self._refuse(against)
+        else:
+            self._rest()
+            self._host.join(greeting, learner, self._answer)
+
+    def _answer(self, fields: dict[str, Any]) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frames.encode_reply(0, fields))
+            self._transport.close()
+
+    def _rest(self) -> None:
         if self._patience is not None:
             self._patience.cancel()
-        self._transport.write(self._host.greeting.encode(frames.WELCOME))
-        self._greeted(self.peer)
-        return True
+            self._patience = None
 
     def _refuse(self, reason: str) -> None:
         if self._transport is None or self._transport.is_closing():
@@ -127,10 +112,11 @@ class Inbound(asyncio.Protocol):
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
+        self._rest()
         self._transport = None
         self._everyone.discard(self)
+        if self.peer is not None and all(other.peer != self.peer for other in self._everyone):
+            self._host.left(self.peer)
 
     def close(self) -> None:
         """End the connection."""
@@ -138,218 +124,82 @@ class Inbound(asyncio.Protocol):
             self._transport.abort()
 
 
-class _Outbound(asyncio.Protocol):
-    """A connection that this server made, over which it sends."""
-
-    def __init__(self, host: Host, peer: NodeId) -> None:
-        self._host = host
-        self._peer = peer
-        self._frames = Frames()
-        loop = asyncio.get_running_loop()
-        self.transport: asyncio.Transport | None = None
-        self._reason = "it closed the connection"
-        self.greeted: asyncio.Future[None] = loop.create_future()
-        self.lost: asyncio.Future[str] = loop.create_future()
-        """Done when the connection is gone; says why."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # A host that lost its power says nothing: without this it may take minutes to notice.
-            connection = self.transport.get_extra_info("socket")
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_TIMEOUT * 1000))
-        self.transport.write(self._host.greeting.encode(frames.HELLO))
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for kind, body in self._frames.feed(data):
-                self._answer(kind, body)
-        except WireError as error:
-            self._fail(str(error))
-
-    def _answer(self, kind: int, body: bytes) -> None:
-        if kind == frames.REJECT:
-            self._fail(f"it refuses: {body.decode(errors='replace')!r}")
-        elif kind == frames.WELCOME and not self.greeted.done():
-            greeting = Greeting.decode(body)
-            objection = _objection(self._host, greeting)
-            if objection is None and greeting.node != self._peer:
-                objection = f"node {greeting.node} answers there"
-            if objection is not None:
-                self._fail(objection)
-            else:
-                self.greeted.set_result(None)
-        else:
-            self._fail("it sends what no peer sends here")
-
-    def _fail(self, reason: str) -> None:
-        self._reason = reason
-        if not self.greeted.done():
-            self.greeted.set_exception(ConnectionError(reason))
-        if self.transport is not None:
-            self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.greeted.done():
-            self.greeted.set_exception(ConnectionError(self._reason))
-        if not self.lost.done():
-            self.lost.set_result(self._reason)
-
-    def drop(self) -> None:
-        """Nobody wants the connection any more."""
-        if self.transport is not None:
-            self.transport.abort()
-        if self.greeted.done() and not self.greeted.cancelled():
-            self.greeted.exception()
-
-
-class Link:
-    """The way to one peer: connects, and connects again; one writer that sends together what is given
-    together."""
-
-    def __init__(self, host: Host, peer: NodeId, address: Address, rng: random.Random) -> None:
-        self._host = host
-        self._peer = peer
-        self._address = address
-        self._rng = rng
-        self._transport: asyncio.Transport | None = None
-        self._complained = ""
-        self._failures = 0
-        self._is_up = asyncio.Event()
-        self.task = asyncio.get_running_loop().create_task(self._run())
-
-    def send(self, batch: list[bytes]) -> None:
-        """Send frames, or drop them when there is no connection or too much waits for it."""
-        transport = self._transport
-        # The transport may be closed already and the task that notices not yet have run.
-        if transport is None or transport.is_closing():
-            return
-        room = MAX_UNSENT - transport.get_write_buffer_size()
-        kept: list[bytes] = []
-        for frame in batch:
-            if room < 0:
-                break
-            kept.append(frame)
-            room -= len(frame)
-        if kept:
-            # uvloop raises on a connection that was lost a moment ago: lost it is.
-            with contextlib.suppress(RuntimeError):
-                transport.write(kept[0] if len(kept) == 1 else b"".join(kept))
-
-    def peer_is_up(self) -> None:
-        """The peer has just been heard of: if there is no connection to it, try now."""
-        self._is_up.set()
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        delay = FIRST_DELAY
-        while True:
-            self._is_up.clear()
-            connection = await self._connect()
-            if connection is not None:
-                began = loop.time()
-                self._complained = ""
-                self._failures = 0
-                self._transport = connection.transport
-                log.info("node %s: connected to node %s at %s", self._own, self._peer, self._address)
-                self._host.link_restored(self._peer)
-                reason = await connection.lost
-                self._transport = None
-                log.info("node %s: lost the connection to node %s: %s", self._own, self._peer, reason)
-                if loop.time() - began >= LONGEST_DELAY:
-                    delay = FIRST_DELAY
-            try:
-                async with asyncio.timeout(delay * self._rng.uniform(0.5, 1.0)):
-                    await self._is_up.wait()
-            except TimeoutError:
-                delay = min(delay * 2, LONGEST_DELAY)
-            else:
-                # A leader that waited longer than an election takes would be deposed by a peer that restarts.
-                delay = FIRST_DELAY
-
-    @property
-    def _own(self) -> NodeId:
-        return self._host.greeting.node
-
-    async def _connect(self) -> _Outbound | None:
-        loop = asyncio.get_running_loop()
-        connection = _Outbound(self._host, self._peer)
-        try:
-            async with asyncio.timeout(GREETING_TIMEOUT):
-                await loop.create_connection(lambda: connection, self._address.host, self._address.port)
-                await connection.greeted
-        except (OSError, TimeoutError, ValueError) as error:  # ValueError: a host that can be no host
-            self._failures += 1
-            # One that starts at the same time does not listen yet: no line for that.
-            if not isinstance(error, ConnectionRefusedError) or self._failures > QUIET_FAILURES:
-                self._complain(str(error) or "no answer")
-            connection.drop()
-            return None
-        except asyncio.CancelledError:
-            connection.drop()
-            raise
-        return connection
-
-    def _complain(self, reason: str) -> None:
-        # Once per reason: a peer that is down for an hour is one line, not a thousand.
-        if reason != self._complained:
-            self._complained = reason
-            log.warning(
-                "node %s: cannot reach node %s at %s: %s", self._own, self._peer, self._address, reason
-            )
-
-    def close(self) -> None:
-        """End the connection and make no other."""
-        self.task.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-            self._transport = None
-
-
 class Links:
     """All connections of a server: a `Link` to each peer, an `Inbound` from each, and the listener."""
 
-    def __init__(self, host: Host, peers: dict[NodeId, Address], rng: random.Random) -> None:
-        self._host = host
+    def __init__(self, rng: random.Random) -> None:
+        self._host: Host | None = None
         self._inbound: set[Inbound] = set()
         self._listener: asyncio.Server | None = None
         self._links: dict[NodeId, Link] = {}
-        self._peers = peers
+        self._leaving: set[Link] = set()
         self._rng = rng
 
-    async def start(self, listen: Address) -> Address:
-        """Listen and connect. Returns the address listened on. Raises `OSError`; `close` is still due."""
+    async def bind(self, listen: Address) -> Address:
+        """Take the port; `serve` begins to accept. Returns the address. Raises `OSError`; `close` is still
+        due."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Inbound(self._host, self._inbound, self._peer_is_up),
-            listen.host,
-            listen.port,
-            start_serving=False,
+            lambda: Inbound(self._belonging(), self._inbound), listen.host, listen.port, start_serving=False
         )
-        bound = self._listener.sockets[0].getsockname()
-        await self._listener.start_serving()
-        for peer, address in self._peers.items():
-            self._links[peer] = Link(self._host, peer, address, self._rng)
-        return Address(listen.host, bound[1])
+        return Address(listen.host, self._listener.sockets[0].getsockname()[1])
 
-    def _peer_is_up(self, peer: NodeId) -> None:
+    async def serve(self, host: Host) -> None:
+        """Accept connections, for `host`."""
+        assert self._listener is not None
+        self._host = host
+        await self._listener.start_serving()
+
+    def _belonging(self) -> Host:
+        assert self._host is not None, "connections are made after it is known whose they are"
+        return self._host
+
+    @property
+    def peers(self) -> list[NodeId]:
+        """Whom there are links to."""
+        return list(self._links)
+
+    def update(self, peers: Mapping[NodeId, tuple[Address, ...]]) -> None:
+        """Keep links to exactly these peers, at these addresses."""
+        for peer in [peer for peer in self._links if peer not in peers]:
+            self._let_go(self._links.pop(peer))
+        for peer, addresses in peers.items():
+            known = self._links.get(peer)
+            if known is None:
+                self._links[peer] = Link(self._belonging(), peer, addresses, self._rng)
+            else:
+                known.readdress(addresses)
+
+    def _let_go(self, leaving: Link) -> None:
+        self._leaving.add(leaving)
+        leaving.task.add_done_callback(lambda _: self._leaving.discard(leaving))
+        leaving.leave()
+
+    def peer_is_up(self, peer: NodeId) -> None:
+        """The peer has just been heard of."""
         if peer in self._links:
             self._links[peer].peer_is_up()
 
     def send(self, peer: NodeId, batch: list[bytes]) -> None:
         """Send frames to `peer`, or drop them."""
-        link = self._links.get(peer)
-        if link is not None:
-            link.send(batch)
+        known = self._links.get(peer)
+        if known is not None:
+            known.send(batch)
+
+    def hang_up(self, peer: NodeId) -> None:
+        """End the connection that `peer` made."""
+        for connection in [connection for connection in self._inbound if connection.peer == peer]:
+            connection.close()
 
     async def close(self) -> None:
         """End all connections and stop listening."""
         if self._listener is not None:
             self._listener.close()
-        for link in self._links.values():
-            link.close()
+        links = [*self._links.values(), *self._leaving]
+        for each in links:
+            each.close()
         for connection in list(self._inbound):
             connection.close()
-        await asyncio.gather(*[link.task for link in self._links.values()], return_exceptions=True)
+        await asyncio.gather(*[each.task for each in links], return_exceptions=True)
         if self._listener is not None:
             await self._listener.wait_closed()

@@ -1,35 +1,34 @@
 """The identity file: whose data directory this is. Kept beside the log, in `data_dir`.
 
 A checksummed line of JSON, written once, under a temporary name first. A node that started with another's
-log, or with its own and other initial voters, could vote twice or count another majority: it is refused.
+log could vote twice: it is refused. The initial voters count until the log has a membership of its own; until
+then a node that starts with others, and so could count another majority, is refused as well.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from typing import Final, final
 
-from google_crc32c import value
-
 from raft_io.core.types import NodeId, checked
 from raft_io.errors import CorruptLogError, IdentityError, StorageError
-from raft_io.storage.disk import make_directory, read_up_to, write_file
+from raft_io.storage.disk import make_directory, write_file
 from raft_io.storage.fs import FileSystem
 from raft_io.storage.names import SUFFIX
+from raft_io.storage.sealed import read_sealed, seal, unseal
 
-__all__ = ["Identity", "check_log", "has_identity", "open_identity"]
+__all__ = ["Identity", "check_log", "check_voters", "has_identity", "open_identity"]
 
 VERSION: Final = 1
 FILE_NAME: Final = "identity.json"
-MAX_SIZE: Final = 1 << 20
+WHAT: Final = "the identity file"
 
 
 @final
 class Identity:
-    """Who a data directory belongs to. `incarnation` is drawn when it is made: a directory that was lost
-    and made again has another one."""
+    """Who a data directory belongs to. `voters` are the initial ones; a node that joined a cluster has none.
+    `incarnation` is drawn when it is made: a directory that was lost and made again has another one."""
 
     __slots__ = ("cluster_id", "incarnation", "node_id", "voters")
 
@@ -55,32 +54,25 @@ class Identity:
 
 
 def encode(identity: Identity) -> bytes:
-    """The contents of the file: JSON, and the CRC32C of everything before it as the last member."""
-    fields = {
-        "version": VERSION,
-        "cluster_id": identity.cluster_id,
-        "node_id": identity.node_id,
-        "voters": list(identity.voters),
-        "incarnation": identity.incarnation,
-    }
-    text = json.dumps(fields).encode()[:-1]
-    return text + b', "crc32c": "%08x"}\n' % value(text)
+    """The contents of the file."""
+    return seal(
+        {
+            "version": VERSION,
+            "cluster_id": identity.cluster_id,
+            "node_id": identity.node_id,
+            "voters": list(identity.voters),
+            "incarnation": identity.incarnation,
+        }
+    )
 
 
 def decode(data: bytes, path: str) -> Identity:
     """The identity in `data`. Raises `CorruptLogError` naming `path`, `StorageError` for a newer version."""
-    text, mark, tail = data.rpartition(b', "crc32c": "')
-    if not mark or tail != b'%08x"}\n' % value(text):
-        raise CorruptLogError("read the identity file", "it is damaged", path, 0)
+    fields = unseal(data, WHAT, path, VERSION)
     try:
-        fields = json.loads(data)
-        version = fields["version"]
-        if version != VERSION:
-            detail = f"it has version {version}; this version of raft-io knows {VERSION}"
-            raise StorageError(f"read {path}", detail)
         return Identity(fields["cluster_id"], fields["node_id"], fields["voters"], fields["incarnation"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptLogError("read the identity file", f"it makes no sense: {error!r}", path, 0) from error
+        raise CorruptLogError(f"read {WHAT}", f"it makes no sense: {error!r}", path, 0) from error
 
 
 def open_identity(
@@ -93,10 +85,10 @@ def open_identity(
 ) -> Identity:
     """The identity of the data directory, made durably if the directory is new.
 
-    `voters` are the initial voters; their order does not matter. `incarnation_factory` returns a random
-    number in `0 .. 2**63 - 1`. Call this before the log is opened. Raises `IdentityError` if the directory
-    belongs to another node or cluster, was made with other initial voters, or has a log but no identity;
-    `CorruptLogError` if the file is damaged, `StorageError` if the disk fails.
+    `voters` are the initial voters, none for a node that is to join; of a directory that is not new,
+    `check_voters` compares them. `incarnation_factory` returns a random number in `1 .. 2**63 - 1`. Call this
+    before the log is opened. Raises `IdentityError` if the directory belongs to another node or cluster, or
+    has a log but no identity; `CorruptLogError` if the file is damaged, `StorageError` if the disk fails.
     """
     where = os.path.abspath(data_dir)
     path = os.path.join(where, FILE_NAME)
@@ -104,8 +96,8 @@ def open_identity(
         make_directory(fs, where)
         names = fs.listdir(where)
         if FILE_NAME in names:
-            found = _read(fs, path)
-            _compare(where, found, Identity(cluster_id, node_id, voters, found.incarnation))
+            found = decode(read_sealed(fs, path, WHAT), path)
+            _compare(where, found, Identity(cluster_id, node_id, found.voters, found.incarnation))
             fs.sync_dir(where)
             return found
         if _has_log(fs, where, names):
@@ -148,15 +140,11 @@ def check_log(fs: FileSystem, data_dir: str | os.PathLike[str]) -> None:
         )
 
 
-def _read(fs: FileSystem, path: str) -> Identity:
-    file = fs.open(path)
-    try:
-        size = file.size()
-        if size > MAX_SIZE:
-            raise CorruptLogError("read the identity file", "it is far too large", path, 0)
-        return decode(read_up_to(file, size, 0), path)
-    finally:
-        file.close()
+def check_voters(data_dir: str | os.PathLike[str], identity: Identity, voters: Iterable[NodeId]) -> None:
+    """Raise `IdentityError` unless the directory was made with these initial voters. For a log that has no
+    membership of its own: there the initial voters are what majorities are counted by."""
+    asked = Identity(identity.cluster_id, identity.node_id, voters, identity.incarnation)
+    _compare(os.path.abspath(data_dir), identity, asked)
 
 
 def _compare(where: str, found: Identity, asked: Identity) -> None:
@@ -167,8 +155,10 @@ def _compare(where: str, found: Identity, asked: Identity) -> None:
 
 
 def _described(identity: Identity) -> str:
-    voters = ", ".join([str(voter) for voter in identity.voters])
-    return f"node {identity.node_id} of cluster {identity.cluster_id!r} with the initial voters {voters}"
+    name = f"node {identity.node_id} of cluster {identity.cluster_id!r}"
+    if not identity.voters:
+        return f"{name}, which joins it"
+    return f"{name} with the initial voters {', '.join([str(voter) for voter in identity.voters])}"
 
 
 def _has_log(fs: FileSystem, where: str, names: list[str]) -> bool:

@@ -1,0 +1,222 @@
+"""How a node without data becomes a member: it asks one, which has the leader add it as a learner and, when
+it has caught up, make it a voter. Every step may be repeated; the joiner asks until it is what it wants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Iterable
+from typing import Any, Final, Protocol
+
+from raft_io.core.node import RaftNode
+from raft_io.core.types import Membership, NodeId
+from raft_io.errors import RaftError, WireError
+from raft_io.server import frames
+from raft_io.server.address import Address
+from raft_io.server.calls import raise_described
+from raft_io.server.envelope import Member
+from raft_io.server.frames import Frames, Greeting
+from raft_io.server.membership import Members, everyone, membership_index
+from raft_io.server.operator import ROUND, Leading, Operated, checked_address
+
+__all__ = ["Admission", "Joiner", "Joining", "join_fields"]
+
+log = logging.getLogger("raft_io.server")
+
+ANSWER_TIMEOUT: Final = 2 * ROUND
+"""Seconds for which a joiner waits for an answer."""
+
+FIRST_DELAY: Final = 0.05
+LONGEST_DELAY: Final = 1.0
+"""Seconds between two attempts, doubling from the first to the longest."""
+
+CLOSE: Final = 1000
+"""Entries by which a learner may be behind when it becomes a voter."""
+
+
+def join_fields(greeting: Greeting, learner: bool) -> dict[str, Any]:
+    """A request to join, as it is passed on to the leader."""
+    return {
+        "node": greeting.node,
+        "address": greeting.address,
+        "incarnation": greeting.incarnation,
+        "learner": learner,
+        "timeout": ROUND,
+    }
+
+
+class Admission:
+    """The leader's side."""
+
+    def __init__(self, server: Operated, leading: Leading) -> None:
+        self._server = server
+        self._leading = leading
+
+    async def admit(self, fields: dict[str, Any], deadline: float) -> dict[str, Any]:
+        """Take the next steps for a node that wants to join; the answer says what it is then."""
+        try:
+            node, incarnation = int(fields["node"]), int(fields["incarnation"])
+            address, learner = checked_address(fields["address"]), bool(fields["learner"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"a request to join that makes no sense: {error!r}") from error
+        leading = self._leading
+        if node == self._server.config.id:
+            raise ValueError(f"node {node} is running: it leads the cluster; give the new node another id")
+        async with leading.lock:
+            await leading.catch_up(deadline)
+            await leading.settled(deadline)
+            await self._retire(node, incarnation, deadline)
+            if self._server.members_known.row(node) != (address, incarnation):
+                await self._server.set_member(node, Member(address, incarnation), leading.left(deadline))
+                leading.check(deadline)
+            now = leading.membership
+            if node not in everyone(now):
+                await leading.move(Membership(now.voters, now.learners | {node}), deadline)
+        if not learner and node not in leading.membership.voters:
+            await self._promote(node, deadline)
+        part = "voter" if node in leading.membership.voters else "learner"
+        return {"part": part, "index": membership_index(self._server.node)}
+
+    async def _retire(self, node: NodeId, incarnation: int, deadline: float) -> None:
+        """Remove a member of the same id whose data is lost. Whoever comes without it must not count as the
+        one that has voted and acknowledged."""
+        leading, members = self._leading, self._server.members_known
+        now = leading.membership
+        if node not in everyone(now):
+            return
+        row = members.row(node)
+        known = 0 if row is None else row[1]
+        if known == incarnation or (row is not None and not known and members.met(node) in (0, incarnation)):
+            return
+        follower = leading.follower(node)
+        if follower is not None and leading.hears(follower):
+            raise ValueError(
+                f"node {node} is running with another data directory; give the new node another id, "
+                "or stop the old one"
+            )
+        log.info("node %s: node %s has lost its data and is removed first", self._server.config.id, node)
+        await leading.move(Membership(now.voters - {node}, now.learners - {node}), deadline)
+
+    async def _promote(self, node: NodeId, deadline: float) -> None:
+        """Make the learner a voter if it catches up in time (thesis, section 4.2.1)."""
+        leading = self._leading
+        if not await self._caught_up(node, deadline):
+            return
+        async with leading.lock:
+            await leading.settled(deadline)
+            now = leading.membership
+            if node in now.learners:
+                await leading.move(Membership(now.voters | {node}, now.learners - {node}), deadline)
+
+    async def _caught_up(self, node: NodeId, deadline: float) -> bool:
+        """Rounds: in each the learner gets what was in the log when it began. It has caught up when it needed
+        less than an election timeout for one, and is close."""
+        leading, raft = self._leading, self._server.node
+        loop = asyncio.get_running_loop()
+        quick = self._server.config.election_timeout[0] * self._server.tick_interval
+        # A fair part of the time is for the change itself.
+        end = loop.time() + leading.left(deadline) * 0.6
+        goal, began = raft.status.last_index, loop.time()
+        while loop.time() < end:
+            leading.check(deadline)
+            follower = leading.follower(node)
+            if follower is None:
+                return False
+            if follower.match_index >= goal > 0:
+                last = raft.status.last_index
+                if loop.time() - began < quick and last - follower.match_index <= CLOSE:
+                    return True
+                goal, began = last, loop.time()
+            await leading.pause(deadline)
+        return False
+
+
+class Joining(Protocol):
+    """What the joiner's side needs of its server."""
+
+    members_known: Members
+
+    @property
+    def greeting(self) -> Greeting:
+        """How the server introduces itself."""
+
+    @property
+    def node(self) -> RaftNode:
+        """The server's node."""
+
+    @property
+    def contacts(self) -> Iterable[Address]:
+        """Where members may be, besides the one to begin with."""
+
+
+class Joiner:
+    """The side of the node that joins."""
+
+    def __init__(self, server: Joining, first: Address | None, learner: bool) -> None:
+        self._server = server
+        self._first = first
+        self._learner = learner
+        self._complaints: set[str] = set()
+
+    async def run(self) -> None:
+        """Ask until this node is what it wants to be."""
+        delay = FIRST_DELAY
+        while not self._done():
+            answered = False
+            for contact in self._contacts():
+                answered = await self._ask(contact)
+                if answered or self._done():
+                    break
+            delay = FIRST_DELAY if answered else min(2 * delay, LONGEST_DELAY)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+        self._server.members_known.settle()
+        node = self._server.node
+        part = "voter" if node.id in node.membership.voters else "learner"
+        log.info("node %s: joined the cluster as a %s", node.id, part)
+
+    def _contacts(self) -> list[Address]:
+        first = [] if self._first is None else [self._first]
+        return list(dict.fromkeys([*first, *self._server.contacts]))
+
+    def _done(self) -> bool:
+        node, members = self._server.node, self._server.members_known
+        if members.is_joining or membership_index(node) > node.last_applied:
+            return False
+        membership = node.membership
+        return node.id in membership.voters or (self._learner and node.id in membership.learners)
+
+    async def _ask(self, contact: Address) -> bool:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                answer = await request(contact, self._server.greeting, self._learner)
+            raise_described(answer)
+        except (OSError, RaftError, TimeoutError, ValueError) as error:
+            reason = str(error) or "no answer"
+            if reason not in self._complaints:
+                self._complaints.add(reason)
+                log.warning("node %s: cannot join through %s: %s", self._server.node.id, contact, reason)
+            return False
+        return True
+
+
+async def request(contact: Address, greeting: Greeting, learner: bool) -> dict[str, Any]:
+    """Ask the server at `contact` to let this node join. Returns its answer."""
+    reader, writer = await asyncio.open_connection(contact.host, contact.port)
+    try:
+        writer.write(frames.encode_join(greeting, learner))
+        cut = Frames(frames.MAX_JSON)
+        while data := await reader.read(65536):
+            for kind, body in cut.feed(data):
+                if kind == frames.REPLY:
+                    return frames.decode_reply(body)[1]
+                if kind == frames.REJECT:
+                    raise RaftError(f"it refuses: {body.decode(errors='replace')!r}")
+                raise WireError("it sends what no server sends here")
+        raise RaftError("it closed the connection")
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

@@ -1,0 +1,365 @@
+"""What an operator asks of a cluster through any of its servers: changes of membership, transfers.
+
+The server that is asked finds the leader and asks it, again and again until the deadline: each step may be
+repeated, so that it does no harm if a leader carried it out and was lost before it could say so. What only
+the leader does is in `Leading`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Protocol
+
+from raft_io.core.config import RaftConfig
+from raft_io.core.events import ChangeMembership, Event, TransferLeadership
+from raft_io.core.node import RaftNode
+from raft_io.core.status import FollowerStatus
+from raft_io.core.types import Index, Membership, NodeId, checked
+from raft_io.errors import (
+    MembershipChangeInProgressError,
+    NotLeaderError,
+    OverloadedError,
+    RaftError,
+    TransferInProgressError,
+)
+from raft_io.server import frames
+from raft_io.server.address import Address
+from raft_io.server.calls import Calls
+from raft_io.server.envelope import Member
+from raft_io.server.membership import Members, everyone, membership_index
+
+__all__ = ["Leading", "Operated", "Operator"]
+
+GLANCE: Final = 0.02
+"""Seconds between two looks at how far something is."""
+
+ROUND: Final = 5.0
+"""Seconds after which a leader answers that something is not done yet; whoever wants it asks again."""
+
+
+class Operated(Protocol):
+    """What operations need of the server."""
+
+    config: RaftConfig
+    members_known: Members
+
+    @property
+    def node(self) -> RaftNode:
+        """The server's node."""
+
+    @property
+    def tick_interval(self) -> float:
+        """Seconds of a tick."""
+
+    def operate(self, event: Event) -> asyncio.Future[None]:
+        """Feed the node; the future raises what it raised."""
+
+    async def set_member(self, node: NodeId, member: Member, timeout: float) -> None:
+        """Replicate a row of the table of members."""
+
+    async def read(self, query: Callable[[Any], Any], *, timeout: float) -> Any:
+        """Run `query` at a linearizable point."""
+
+
+class Operator:
+    """The side that is asked by callers."""
+
+    def __init__(self, server: Operated, calls: Calls) -> None:
+        self._server = server
+        self._calls = calls
+
+    async def change_membership(
+        self,
+        voters: Iterable[NodeId] | None,
+        learners: Iterable[NodeId] | None,
+        addresses: Mapping[NodeId, str],
+        timeout: float,
+    ) -> Index:
+        """Carry out a change; returns the index of the entry by which it is committed."""
+        fields: dict[str, Any] = {
+            "voters": None if voters is None else _ids(voters, "voters"),
+            "learners": None if learners is None else _ids(learners, "learners"),
+            "addresses": {str(node): checked_address(address) for node, address in addresses.items()},
+        }
+        _ids(addresses, "addresses")
+        if voters is not None and not fields["voters"]:
+            raise ValueError("a membership needs at least one voter")
+        answer = await self.ask_leader(frames.CHANGE, fields, timeout)
+        return int(answer["index"])
+
+    async def transfer(self, target: NodeId | None, timeout: float) -> NodeId:
+        """Hand leadership over; returns who leads once this node knows it as well."""
+        fields = {"target": None if target is None else int(checked(target, "target"))}
+        end = asyncio.get_running_loop().time() + timeout
+        leader = int((await self.ask_leader(frames.TRANSFER, fields, timeout))["leader"])
+        await until(lambda: self._server.node.leader == leader, end)
+        return leader
+
+    async def ask_leader(self, operation: int, fields: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """What the leader answers. Whoever leads is asked until one has answered. Raises what it says, or
+        `NotLeaderError` when none was found in time; `TimeoutError`: one was asked, the outcome is
+        unknown."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        asked = False
+        while True:
+            leader = self._server.node.leader
+            left = end - loop.time()
+            if leader is not None and left > 0:
+                try:
+                    return await self._ask(leader, operation, fields | {"timeout": left}, left)
+                except (NotLeaderError, TransferInProgressError):
+                    pass
+                except TimeoutError:
+                    asked = True
+            if loop.time() >= end:
+                if asked:
+                    raise TimeoutError("the outcome is unknown: no answer in time")
+                raise NotLeaderError(self._server.node.leader)
+            await asyncio.sleep(GLANCE)
+
+    async def _ask(
+        self, leader: NodeId, operation: int, fields: dict[str, Any], timeout: float
+    ) -> dict[str, Any]:
+        node = self._server.node
+        if leader == node.id:
+            async with asyncio.timeout(timeout):
+                return await self._calls.serve(operation, fields)
+        term = node.term
+        return await self._calls.ask(
+            leader,
+            operation,
+            fields,
+            timeout=timeout,
+            while_=lambda: node.leader == leader and node.term == term,
+        )
+
+
+def checked_address(text: str) -> str:
+    """`text`, if it is an address where a peer can be reached. Raises `ValueError`."""
+    address = Address.parse(text)
+    if address.port == 0:
+        raise ValueError(f"{text!r} is no address of a member: its port is 0")
+    return str(address)
+
+
+def _ids(ids: Iterable[NodeId], name: str) -> list[NodeId]:
+    return sorted({int(checked(node, f"an id in {name}")) for node in ids})
+
+
+class Leading:
+    """The side of the leader. Everything raises `NotLeaderError` as soon as this node leads no more, and
+    `TimeoutError` at the deadline, on the loop's clock."""
+
+    def __init__(self, server: Operated) -> None:
+        self._server = server
+        self.lock = asyncio.Lock()
+        """Who holds it changes the membership."""
+
+    @property
+    def _node(self) -> RaftNode:
+        return self._server.node
+
+    @property
+    def membership(self) -> Membership:
+        """The one in force."""
+        return self._server.node.membership
+
+    def check(self, deadline: float) -> None:
+        """Whether to go on."""
+        if not self._node.is_leader:
+            raise NotLeaderError(self._node.leader)
+        if asyncio.get_running_loop().time() >= deadline:
+            raise TimeoutError("the outcome is unknown: not done in time")
+
+    async def pause(self, deadline: float) -> None:
+        """Let others do something."""
+        self.check(deadline)
+        await asyncio.sleep(GLANCE)
+        self.check(deadline)
+
+    def left(self, deadline: float) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, deadline - asyncio.get_running_loop().time())
+
+    # Membership.
+
+    async def change(
+        self,
+        voters: list[NodeId] | None,
+        learners: list[NodeId] | None,
+        addresses: dict[NodeId, str],
+        deadline: float,
+    ) -> Index:
+        """Set the addresses, then move to these members and wait until that is committed. `None`: they stay
+        as they are."""
+        async with self.lock:
+            await self.catch_up(deadline)
+            await self._set_addresses(addresses, deadline)
+            now = self.membership
+            if now.outgoing and (voters is None or learners is None):
+                raise MembershipChangeInProgressError
+            wanted_voters = frozenset(voters) if voters is not None else now.voters - {*(learners or ())}
+            wanted_learners = frozenset(learners) if learners is not None else now.learners - wanted_voters
+            return await self.move(Membership(wanted_voters, wanted_learners), deadline)
+
+    async def catch_up(self, deadline: float) -> None:
+        """Wait until everything is applied here that was ever committed: the table of members is up to
+        date."""
+        self.check(deadline)
+        await self._server.read(lambda machine: None, timeout=self.left(deadline))
+        self.check(deadline)
+
+    async def settled(self, deadline: float) -> None:
+        """Wait until no change is under way."""
+        while not self._is_settled():
+            await self.pause(deadline)
+
+    def _is_settled(self) -> bool:
+        node = self._node
+        return not node.membership.outgoing and membership_index(node) <= node.commit_index
+
+    async def move(self, target: Membership, deadline: float) -> Index:
+        """Move to `target`, which may be the membership already, and wait until it is committed. Call it
+        with the lock held."""
+        node = self._node
+        asked = False
+        await self._complete_table(target, deadline)
+        while True:
+            self.check(deadline)
+            now = node.membership
+            same = (now.voters, now.learners) == (target.voters, target.learners)
+            if same and self._is_settled():
+                return membership_index(node)
+            if not same and not asked:
+                if node.id not in target.voters:
+                    await self._step_aside(target, deadline)
+                try:
+                    await self._server.operate(ChangeMembership(target.voters, target.learners))
+                except MembershipChangeInProgressError:
+                    now = node.membership
+                    if (now.voters, now.learners) != (target.voters, target.learners):
+                        raise
+                asked = True
+            await self.pause(deadline)
+
+    async def _step_aside(self, target: Membership, deadline: float) -> None:
+        """A leader that the change removes hands over first, so that nobody has to wait for an election."""
+        heirs = [node for node in target.voters if node in self.membership.voters]
+        heir = self._most_caught_up(frozenset(heirs))
+        if heir is not None and self._is_settled():
+            await self.transfer(heir, deadline)
+            raise NotLeaderError(self._node.leader)
+
+    async def _set_addresses(self, addresses: dict[NodeId, str], deadline: float) -> None:
+        members = self._server.members_known
+        for node, address in sorted(addresses.items()):
+            row = members.row(node)
+            known = members.met(node) if row is None or not row[1] else row[1]
+            if row is None or row[0] != address:
+                member = Member(address, known)
+                await self._server.set_member(node, member, self.left(deadline))
+
+    async def _complete_table(self, target: Membership, deadline: float) -> None:
+        """Put every member into the table that is not there yet, so that those who come find them all."""
+        members = self._server.members_known
+        present = everyone(self.membership)
+        for node in sorted(present | everyone(target)):
+            if members.row(node) is not None:
+                continue
+            address = members.address(node)
+            if node in present:
+                # One that was never met is left out: who it is, is not known.
+                if address is not None and members.met(node):
+                    await self._server.set_member(
+                        node, Member(address, members.met(node)), self.left(deadline)
+                    )
+            else:
+                raise ValueError(f"no address is known for node {node}: name it in addresses")
+        self.check(deadline)
+
+    # Transfer.
+
+    async def hand_over(self, target: NodeId | None, deadline: float) -> NodeId:
+        """Hand over to `target`, or to the voter that is the most caught up. Returns who leads."""
+        self.check(deadline)
+        if target is None:
+            target = self._most_caught_up(self.membership.voters)
+            if target is None:
+                raise ValueError("there is no other voter that is heard from to hand leadership over to")
+        return await self.transfer(target, deadline)
+
+    async def transfer(self, target: NodeId, deadline: float) -> NodeId:
+        """Hand over to `target` and wait until it leads."""
+        node = self._node
+        term = node.term
+        await self._server.operate(TransferLeadership(target))
+        if target == node.id:
+            return target
+        while node.is_leader and node.term == term:
+            if node.status.transfer_target != target:
+                raise RaftError(f"the transfer to node {target} was given up: it did not take over in time")
+            await asyncio.sleep(GLANCE)
+        if not await until(lambda: node.leader is not None, deadline):
+            raise TimeoutError("the outcome is unknown: no leader is known yet")
+        if node.leader != target:
+            raise RaftError(f"node {target} did not take over; node {node.leader} leads")
+        return target
+
+    def _most_caught_up(self, among: frozenset[NodeId]) -> NodeId | None:
+        heard = [
+            follower
+            for follower in self._node.status.followers
+            if follower.id in among and follower.part == "voter" and self.hears(follower)
+        ]
+        best = max(heard, key=lambda follower: (follower.match_index, -follower.silent), default=None)
+        return None if best is None else best.id
+
+    def hears(self, follower: FollowerStatus) -> bool:
+        """Whether the follower was heard from within an election timeout."""
+        return follower.state != "probe" and follower.silent <= self._server.config.election_timeout[0]
+
+    def follower(self, node: NodeId) -> FollowerStatus | None:
+        """How the leader sees a member."""
+        for follower in self._node.status.followers:
+            if follower.id == node:
+                return follower
+        return None
+
+    # Both, as they are asked for by other servers.
+
+    async def serve(self, operation: int, fields: dict[str, Any]) -> dict[str, Any]:
+        """Carry out what `Operator` asks."""
+        deadline = deadline_of(fields)
+        try:
+            if operation == frames.CHANGE:
+                addresses = {int(node): str(each) for node, each in fields["addresses"].items()}
+                index = await self.change(fields["voters"], fields["learners"], addresses, deadline)
+                return {"index": index}
+            if operation == frames.TRANSFER:
+                return {"leader": await self.hand_over(fields["target"], deadline)}
+        except (KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"an operation that makes no sense: {error!r}") from error
+        except OverloadedError as error:
+            raise OverloadedError(f"the leader: {error}") from error
+        raise ValueError(f"operation {operation} is unknown here: a newer raft-io asks for it")
+
+
+async def until(probe: Callable[[], bool], deadline: float) -> bool:
+    """Wait until `probe` is true; whether it was, by the deadline."""
+    loop = asyncio.get_running_loop()
+    while True:
+        if probe():
+            return True
+        if loop.time() >= deadline:
+            return False
+        await asyncio.sleep(GLANCE)
+
+
+def deadline_of(fields: dict[str, Any]) -> float:
+    """When the answer is due, on the loop's clock."""
+    timeout = fields.get("timeout", ROUND)
+    if not isinstance(timeout, (int, float)) or not timeout >= 0:
+        raise ValueError("a timeout that makes no sense")
+    return asyncio.get_running_loop().time() + min(timeout, 3600.0)

@@ -1,0 +1,85 @@
+"""What a server finds in its data directory: who it is, its log, and what it remembers of the others."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from raft_io.core.config import RaftConfig
+from raft_io.errors import IdentityError
+from raft_io.storage import (
+    FileSystem,
+    Identity,
+    PeerFile,
+    WalLog,
+    check_log,
+    check_voters,
+    has_identity,
+    open_identity,
+)
+
+__all__ = ["Recovered", "recover"]
+
+log = logging.getLogger("raft_io.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A data directory, opened. `config` has the initial voters that count."""
+
+    identity: Identity
+    config: RaftConfig
+    log: WalLog
+    peers: PeerFile
+
+
+def recover(fs: FileSystem, data_dir: Path, cluster_id: str, config: RaftConfig) -> Recovered:
+    """Open the data directory, or make it. Raises `IdentityError` if it is somebody else's, `StorageError`
+    if it cannot be used.
+
+    The initial voters are those of the first start. They count until the log has a membership of its own:
+    up to then a node that is configured with others is refused, after that the configuration has no say.
+    """
+    voters = [] if config.joins else sorted([config.id, *config.peers])
+    returns = has_identity(fs, data_dir)
+    identity = open_identity(
+        fs, data_dir, cluster_id, config.id, voters, lambda: 1 + secrets.randbelow(2**63 - 1)
+    )
+    if returns:
+        check_log(fs, data_dir)
+    wal = WalLog.open(data_dir / "log", fs=fs)
+    try:
+        if returns:
+            _check_voters(data_dir, identity, wal, voters)
+        peers = PeerFile(fs, data_dir)
+    except BaseException:
+        wal.close()
+        raise
+    return Recovered(identity, _initial(config, identity), wal, peers)
+
+
+def _check_voters(data_dir: Path, identity: Identity, wal: WalLog, voters: list[int]) -> None:
+    if wal.snapshot() is not None or wal.membership_entries():
+        if voters and tuple(voters) != identity.voters:
+            log.info(
+                "node %s: the configured peers are ignored: the members are in the log by now",
+                identity.node_id,
+            )
+        return
+    if voters == [identity.node_id] and not identity.voters:
+        return  # it has joined, or is about to: that needs no peers
+    if voters:
+        check_voters(data_dir, identity, voters)
+    elif identity.voters and wal.last_index() == 0:
+        raise IdentityError(
+            f"{data_dir.absolute()} was made for an initial voter, which has never written anything: "
+            "a node that lost its data joins with an empty directory"
+        )
+
+
+def _initial(config: RaftConfig, identity: Identity) -> RaftConfig:
+    if identity.voters:
+        return config.replace(peers=identity.voters, joins=False)
+    return config.replace(peers=(), joins=True)
