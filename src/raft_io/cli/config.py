@@ -19,6 +19,7 @@ from raft_io.core.config import RaftConfig
 from raft_io.server.address import Address
 
 __all__ = [
+    "CLUSTER_ID",
     "RAFT_OPTIONS",
     "SETTINGS",
     "Values",
@@ -34,6 +35,9 @@ Values = dict[str, Any]
 
 REQUIRED: Final = ("id", "data_dir", "listen", "resp", "http")
 PATHS: Final = ("data_dir", "pid_file")
+CLUSTER_ID: Final = "raft-io"
+"""The cluster's name where the settings tell none."""
+
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -70,6 +74,12 @@ def _number(value: Any) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise _WrongValueError(f"must be a number, not {_shown(value)}")
     return float(value)
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _WrongValueError(f"must be true or false, not {_shown(value)}")
+    return value
 
 
 def _text(value: Any) -> str:
@@ -132,6 +142,10 @@ def _parse_number(text: str) -> Any:
         return text
 
 
+def _parse_boolean(text: str) -> Any:
+    return {"true": True, "false": False}.get(text, text)
+
+
 def _parse_range(text: str) -> Any:
     return [_parse_integer(part) for part in text.split(",")]
 
@@ -169,6 +183,7 @@ def _show_peers(peers: Mapping[int, str]) -> str:
 
 
 INTEGER: Final = Kind("N", _parse_integer, _integer, str)
+BOOLEAN: Final = Kind("true|false", _parse_boolean, _boolean, lambda value: str(value).lower())
 SECONDS: Final = Kind("SECONDS", _parse_number, _number, repr)
 TEXT: Final = Kind("TEXT", str, _text, _quoted)
 PATH: Final = Kind("PATH", str, _text, _quoted)
@@ -185,7 +200,14 @@ RAFT_OPTIONS: Final[dict[str, Setting]] = {
     "max_inflight": Setting(INTEGER, "most unacknowledged messages to a follower (16)"),
     "max_uncommitted_bytes": Setting(INTEGER, "bytes above which writes are refused for now (64 MiB)"),
     "max_apply_bytes": Setting(INTEGER, "bytes applied in one turn (1 MiB)"),
+    "max_inflight_bytes": Setting(INTEGER, "bytes of commands in those (64 MiB)"),
     "seed": Setting(INTEGER, "of the election timeouts (the id)"),
+    "pre_vote": Setting(BOOLEAN, "ask whether an election can be won before there is one (true)"),
+    "check_quorum": Setting(BOOLEAN, "a leader that hears from no majority steps down (true)"),
+    "lease_reads": Setting(BOOLEAN, "reads rely on clocks that tick alike; same on all nodes (false)"),
+    "lease_margin": Setting(INTEGER, "ticks by which a lease is shorter than the election timeout (2)"),
+    "snapshot_threshold": Setting(INTEGER, "entries after which a snapshot is taken; 0: never (100000)"),
+    "snapshot_chunk": Setting(INTEGER, "bytes of a snapshot in one message (1 MiB)"),
 }
 """The options of `RaftConfig`, by its names."""
 
@@ -197,6 +219,9 @@ SETTINGS: Final[dict[str, Setting]] = {
     "resp": Setting(ADDRESS, "where Redis clients connect (required)"),
     "http": Setting(ADDRESS, "where status is served over HTTP (required)"),
     "peers": Setting(PEERS, "all voters the cluster begins with, by id (this node alone)"),
+    "join": Setting(ADDRESS, "a member of the cluster that this node joins; instead of peers"),
+    "learner": Setting(BOOLEAN, "with join: the node stays a learner, without a vote (false)"),
+    "advertise": Setting(ADDRESS, "where peers reach this node, if not at listen"),
     "tick_interval": Setting(SECONDS, "seconds of a tick (0.025)"),
     "max_command_bytes": Setting(INTEGER, "the longest command (1 MiB)"),
     **RAFT_OPTIONS,
@@ -245,7 +270,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "settings", "As in the file, over which they win; in brackets the default."
     )
     for name, setting in SETTINGS.items():
-        group.add_argument(_option(name), dest=name, metavar=setting.kind.metavar, help=setting.about)
+        # An option that is a yes needs no value.
+        flag: dict[str, Any] = {"nargs": "?", "const": "true"} if setting.kind is BOOLEAN else {}
+        group.add_argument(_option(name), dest=name, metavar=setting.kind.metavar, help=setting.about, **flag)
 
 
 def _option(name: str) -> str:
@@ -274,6 +301,10 @@ def complete(values: Values, source: str) -> Values:
     for name in REQUIRED:
         if name not in whole:
             raise UsageError(f"{source}: setting {_shown(name)} is missing; add it, or give {_option(name)}")
+    if "join" in whole and whole.get("peers"):
+        raise UsageError(f"{source}: a node begins a cluster with peers, or joins one: not both")
+    if whole.get("learner") and "join" not in whole:
+        raise UsageError(f"{source}: learner needs join; see also raft-io members add")
     if whole.get("peers") and own is None:
         raise UsageError(f"{source}: peers must name this node too: there is no node {whole['id']} in it")
     options = {name: whole[name] for name in RAFT_OPTIONS if name in whole}

@@ -9,12 +9,22 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from raft_io._version import __version__
-from raft_io.cli import bench, dev, serve
+from raft_io.cli import backup, bench, dev, members, restore, serve, snapshot, status, transfer
 from raft_io.cli.errors import FAILED, MISUSED, CommandFailedError
 
 __all__ = ["main"]
 
-COMMANDS = {"dev": dev, "serve": serve, "bench": bench}
+COMMANDS = {
+    "dev": dev,
+    "serve": serve,
+    "status": status,
+    "members": members,
+    "transfer": transfer,
+    "snapshot": snapshot,
+    "backup": backup,
+    "restore": restore,
+    "bench": bench,
+}
 """Each module has `add_arguments(parser)` and `run(options) -> int`; its docstring is its help."""
 
 INTERRUPTED = 130

@@ -1,7 +1,7 @@
 """Run one node in the foreground.
 
 The settings come from a TOML file, from options, or from both: an option wins over the file.
-SIGTERM and SIGINT stop the node cleanly; a second one ends it at once.
+SIGTERM and SIGINT stop the node cleanly, a leader after it has handed over; a second one ends it at once.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from typing import Final
 from raft_io.cli import config
 from raft_io.cli.errors import CommandFailedError, UsageError
 from raft_io.cli.limits import max_clients, raise_open_files
-from raft_io.errors import RaftError
+from raft_io.errors import RaftError, RemovedError
 from raft_io.kv.server import MAX_CLIENTS, RespServer
 from raft_io.kv.store import KeyValueStore
 from raft_io.server import RaftServer
 from raft_io.server.address import Address
-from raft_io.server.http import HttpServer, Reply, status_fields
+from raft_io.server.admin import Admin
+from raft_io.server.http import HttpServer
 
 __all__ = ["LineFormatter", "add_arguments", "run"]
 
 GC_THRESHOLD: Final = 200_000
 """Objects made before the collector looks for cycles among them. Requests leave none behind, and a collector
 that walks the whole store shows as a pause."""
+
+JOINING: Final = ("join", "learner", "advertise")
 
 STOP_TIMEOUT: Final = 2.0
 """Seconds that clients get to take the answers that are on their way when the node stops."""
@@ -88,7 +91,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _server(values: config.Values, source: str) -> RaftServer:
-    taken = ("cluster_id", "tick_interval", "max_command_bytes", *config.RAFT_OPTIONS)
+    taken = ("cluster_id", "tick_interval", "max_command_bytes", *JOINING, *config.RAFT_OPTIONS)
     options = {name: values[name] for name in taken if name in values}
     try:
         return RaftServer(
@@ -118,11 +121,9 @@ async def _serve(server: RaftServer, values: config.Values, stop_on_eof: bool) -
             raise _cannot_listen(node, "listen", values, error) from error
         resp = RespServer(server, listen=values["resp"], max_clients=max_clients(MAX_CLIENTS))
         address = {"resp": values["resp"], "peer": str(server.address), "http": values["http"]}
-        routes = {
-            "/status": {"GET": lambda: Reply(status_fields(server.status, server.cluster_id, address))},
-            "/healthz": {"GET": lambda: Reply("ok\n")},
-        }
-        http = HttpServer(routes, listen=values["http"])
+        admin = Admin(server, address, _names(values))
+        server.on_ask("status", lambda body: admin.own_status())
+        http = HttpServer(admin.routes(), listen=values["http"])
         for name, listener in (("resp", resp), ("http", http)):
             try:
                 address[name] = str(await listener.start())
@@ -132,6 +133,11 @@ async def _serve(server: RaftServer, values: config.Values, stop_on_eof: bool) -
         await stack.enter_async_context(_pid_file(node, values.get("pid_file")))
         _settle_memory()
         await _until(stop, server, node)
+
+
+def _names(values: config.Values) -> list[str]:
+    """The host names by which this node may be called."""
+    return [Address.parse(values[name]).host for name in ("http", "listen", "advertise") if name in values]
 
 
 async def _stop(listener: RespServer | HttpServer) -> None:
@@ -211,5 +217,7 @@ async def _until(stop: asyncio.Event, server: RaftServer, node: str) -> None:
         dying.cancel()
         return
     error = dying.exception()
+    if isinstance(error, RemovedError):
+        raise CommandFailedError(f"{node} was removed from the cluster")
     detail = str(error) if isinstance(error, RaftError) else repr(error)
     raise CommandFailedError(f"{node}: stopped: {detail}")

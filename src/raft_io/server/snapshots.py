@@ -32,7 +32,7 @@ from raft_io.server.machine import StateMachine
 from raft_io.server.requests import Answer, Waiter
 from raft_io.server.sessions import Place, Result, Sessions, State
 
-__all__ = ["Capture", "Snapshots", "restore"]
+__all__ = ["Capture", "Snapshots", "restore", "without_members"]
 
 VERSION: Final = 1
 
@@ -170,6 +170,29 @@ def _write_result(stream: BinaryIO, result: Result) -> None:
 def restore(data: bytes | SnapshotData, sessions: Sessions, machine: StateMachine) -> None:
     """Put `sessions` and `machine` into the state that a `Capture` wrote. Raises `StorageError`, and has
     changed nothing, for anything else; and what the machine raises."""
+    stream = _opened(data)
+    state = _Reader(stream).state()
+    machine.restore(stream)
+    sessions.restore(state)
+
+
+def without_members(data: bytes | SnapshotData, sink: Sink) -> None:
+    """Write to `sink` the snapshot in `data`, but with an empty table of members: for a cluster of other
+    nodes, which are not to be looked for where those were. Raises as `restore` does."""
+    stream = _opened(data)
+    state = _Reader(stream).state()
+    raw = _Raw(sink)
+    out = io.BufferedWriter(raw, BLOCK)
+    out.write(_HEAD.pack(_MAGIC, VERSION))
+    _write_state(out, State(state.sessions, state.keys, state.kept, state.horizon, state.time, {}))
+    while block := stream.read(BLOCK):
+        out.write(block)
+    out.flush()
+    sink.write(_U32.pack(raw.checksum))
+
+
+def _opened(data: bytes | SnapshotData) -> BinaryIO:
+    """What stands behind the head of a snapshot that is whole, and up to its checksum."""
     size = len(data) if isinstance(data, bytes) else data.size
     if size < _HEAD.size + _U32.size:
         raise StorageError(CONTEXT, f"{size} bytes are no snapshot")
@@ -181,10 +204,7 @@ def restore(data: bytes | SnapshotData, sessions: Sessions, machine: StateMachin
         raise StorageError(CONTEXT, f"version {version} of a newer release; this one reads up to {VERSION}")
     end = size - _U32.size
     _verify(data, end)
-    stream = cast(BinaryIO, io.BufferedReader(_Source(data, _HEAD.size, end), BLOCK))
-    state = _Reader(stream).state()
-    machine.restore(stream)
-    sessions.restore(state)
+    return cast(BinaryIO, io.BufferedReader(_Source(data, _HEAD.size, end), BLOCK))
 
 
 def _read(data: bytes | SnapshotData, offset: int, size: int) -> bytes:
