@@ -13,15 +13,47 @@ from hypothesis import strategies as st
 
 import raft_io.kv
 from raft_io.errors import CommandError
-from raft_io.kv.batch import HEADER, decode_batch, encode_batch, encode_batches
+from raft_io.kv.batch import (
+    HEADER,
+    TRANSACTION_HEADER,
+    Batch,
+    decode_batch,
+    encode_batch,
+    encode_batches,
+    encode_transaction,
+)
 
 COMMANDS = st.lists(st.lists(st.binary(max_size=40), min_size=1, max_size=6), max_size=8)
 
+WATCHED = st.lists(st.tuples(st.binary(max_size=9), st.integers(0, 2**63 - 1)), max_size=4)
+
+
+def encoded(batch: Batch) -> bytes:
+    """The bytes that a batch of today's version was decoded from."""
+    assert batch.version == 2
+    if batch.watched is None:
+        return encode_batch(batch.commands, batch.protocol)
+    return encode_transaction(batch.commands, batch.watched, batch.protocol)
+
+
+# Of version 1, whose header had 2 bytes.
 HOSTILE = [
     b"",
     b"\x01",
     b"\x00\x02",
+    b"\x03\x02\x00",
+    b"\x02",
     b"\x02\x02",
+    b"\x02\x04\x00",
+    b"\x02\x02\x02",
+    b"\x02\x02\x00\x01",
+    b"\x02\x02\x01\x00\x00\x00",
+    b"\x02\x02\x01\xff\xff\xff\xff",
+    b"\x02\x02\x01\xff\xff\xff\x7f",
+    b"\x02\x02\x01\x01\x00\x00\x00" + bytes(11),
+    b"\x02\x02\x01\x01\x00\x00\x00" + b"\x01" + bytes(11),
+    b"\x02\x02\x01\x01\x00\x00\x00" + b"\xff\xff\xff\xff" + bytes(11),
+    b"\x02\x02\x01\x02\x00\x00\x00" + b"\x0e\x00\x00\x00" + bytes(22),
     b"\x01\x00",
     b"\x01\x04",
     b"\x01\x02\x01\x00\x00",
@@ -51,23 +83,41 @@ def test_every_cut_of_a_batch_is_refused_or_ends_between_commands(
     ends = {len(encode_batch(commands[:count], protocol)) for count in range(len(commands) + 1)}
     for size in range(len(data)):
         if size in ends:
-            assert encode_batch(*decode_batch(data[:size])) == data[:size]
+            assert encoded(decode_batch(data[:size])) == data[:size]
         else:
             with pytest.raises(CommandError):
                 decode_batch(data[:size])
 
 
-@given(st.one_of(st.binary(max_size=60), st.binary(max_size=60).map(lambda data: b"\x01\x02" + data)))
-def test_garbage_is_refused_or_canonical(data: bytes) -> None:
+@given(COMMANDS, WATCHED, st.sampled_from([2, 3]))
+def test_a_transaction_that_is_cut_within_what_it_watches_is_refused(
+    commands: list[list[bytes]], watched: list[tuple[bytes, int]], protocol: int
+) -> None:
+    data = encode_transaction(commands, watched, protocol)
+    for size in range(len(encode_transaction([], watched, protocol))):
+        with pytest.raises(CommandError):
+            decode_batch(data[:size])
+
+
+HEADS = st.sampled_from([b"", b"\x01\x02", b"\x02\x02\x00", b"\x02\x02\x01", b"\x02\x03\x01\x01\x00\x00\x00"])
+
+
+@given(HEADS, st.binary(max_size=60))
+def test_garbage_is_refused_or_canonical(head: bytes, garbage: bytes) -> None:
+    data = head + garbage
     try:
-        commands, protocol = decode_batch(data)
+        batch = decode_batch(data)
     except CommandError:
         return
-    assert encode_batch(commands, protocol) == data
+    if batch.version == 1:
+        data = b"\x02" + data[1:2] + b"\x00" + data[2:]
+        batch.version = 2
+    assert encoded(batch) == data
 
 
-def test_a_large_count_allocates_nothing() -> None:
-    data = b"\x01\x02\xff\xff\xff\x7f" + bytes(1000)
+@pytest.mark.parametrize("head", [b"\x01\x02", b"\x02\x02\x00", b"\x02\x02\x01"])
+def test_a_large_count_allocates_nothing(head: bytes) -> None:
+    data = head + b"\xff\xff\xff\x7f" + bytes(1000)
     tracemalloc.start()
     try:
         with pytest.raises(CommandError):
@@ -79,13 +129,38 @@ def test_a_large_count_allocates_nothing() -> None:
 
 @given(COMMANDS, st.sampled_from([2, 3]))
 def test_round_trip(commands: list[list[bytes]], protocol: int) -> None:
-    assert decode_batch(encode_batch(commands, protocol)) == (commands, protocol)
+    batch = decode_batch(encode_batch(commands, protocol))
+    assert (batch.version, batch.protocol, batch.commands, batch.watched) == (2, protocol, commands, None)
+
+
+@given(COMMANDS, WATCHED, st.sampled_from([2, 3]))
+def test_round_trip_of_a_transaction(
+    commands: list[list[bytes]], watched: list[tuple[bytes, int]], protocol: int
+) -> None:
+    batch = decode_batch(encode_transaction(commands, watched, protocol))
+    assert (batch.version, batch.protocol, batch.commands, batch.watched) == (2, protocol, commands, watched)
+
+
+BYTES = b"\x02\x00\x00\x00\x03\x00\x00\x00GET\x01\x00\x00\x00a\x01\x00\x00\x00\x01\x00\x00\x00X"
 
 
 def test_the_bytes_of_a_batch() -> None:
-    assert encode_batch([[b"GET", b"a"], [b"X"]], 3) == (
-        b"\x01\x03\x02\x00\x00\x00\x03\x00\x00\x00GET\x01\x00\x00\x00a\x01\x00\x00\x00\x01\x00\x00\x00X"
+    assert encode_batch([[b"GET", b"a"], [b"X"]], 3) == b"\x02\x03\x00" + BYTES
+    assert encode_batch([], 2) == b"\x02\x02\x00"
+
+
+def test_the_bytes_of_a_transaction() -> None:
+    watched = b"\x01\x00\x00\x00\x02\x00\x00\x00kk\x07\x01\x00\x00\x00\x00\x00\x00"
+    assert (
+        encode_transaction([[b"GET", b"a"], [b"X"]], [(b"kk", 263)], 2) == b"\x02\x02\x01" + watched + BYTES
     )
+    assert len(encode_transaction([], [], 2)) == TRANSACTION_HEADER
+
+
+def test_a_batch_of_version_1_is_read() -> None:
+    batch = decode_batch(b"\x01\x03" + BYTES)
+    assert (batch.version, batch.protocol, batch.watched) == (1, 3, None)
+    assert batch.commands == [[b"GET", b"a"], [b"X"]]
 
 
 @given(COMMANDS, st.integers(0, 200))
@@ -93,7 +168,7 @@ def test_a_batch_that_is_too_long_is_split_between_commands(
     commands: list[list[bytes]], max_bytes: int
 ) -> None:
     batches = encode_batches(commands, 2, max_bytes)
-    parts = [decode_batch(data)[0] for data in batches]
+    parts = [decode_batch(data).commands for data in batches]
     assert [args for part in parts for args in part] == commands
     for data, part in zip(batches, parts, strict=True):
         assert len(data) <= max_bytes or len(part) <= 1
@@ -116,6 +191,9 @@ def test_the_bytes_are_the_same_without_librt(monkeypatch: pytest.MonkeyPatch) -
     commands = [[b"SET", b"a", b"x" * 300], [b""]]
     data = encode_batch(commands, 3)
     assert plain.encode_batch(commands, 3) == data
-    assert plain.decode_batch(data) == (commands, 3)
+    assert plain.decode_batch(data).commands == commands
+    transaction = encode_transaction(commands, [(b"k", 7)], 3)
+    assert plain.encode_transaction(commands, [(b"k", 7)], 3) == transaction
+    assert plain.decode_batch(transaction).watched == [(b"k", 7)]
     with pytest.raises(CommandError):
         plain.decode_batch(data[:-1])

@@ -7,6 +7,7 @@ from zlib import crc32
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raft_io.kv import records
 from raft_io.kv.keyspace import Keyspace
 
 KEYS = st.sets(st.binary(max_size=4), max_size=60)
@@ -101,19 +102,25 @@ def test_a_cursor_holds_at_another_node_whatever_the_order_of_insertion(keys: se
     assert scanned(one, count) == scanned(other, count)
 
 
+def removed(space: Keyspace, key: bytes) -> bytes:
+    record = space.remove(key)
+    assert record is not None
+    return records.value(record)
+
+
 def test_put_remove_clear() -> None:
     space = Keyspace()
     space.put(b"a", b"1")
     space.put(b"a", b"2")
-    assert space.values == {b"a": b"2"}
+    assert space.get(b"a") == b"2" and len(space) == 1
     assert scanned(space, 10) == [[b"a"]]
     assert space.remove(b"b") is None
-    assert space.remove(b"a") == b"2"
+    assert removed(space, b"a") == b"2"
     assert space.remove(b"a") is None
     assert scanned(space, 10) == [[]]
     space.put(b"a", b"")
-    assert space.remove(b"a") == b""
+    assert removed(space, b"a") == b""
     space.put(b"a", b"1")
     space.clear()
-    assert space.values == {}
+    assert len(space) == 0
     assert scanned(space, 10) == [[]]

@@ -385,7 +385,7 @@ def test_a_part_that_fails_leaves_the_other_parts_alone() -> None:
                 await server.asked()
                 data = server.requests[0].data
                 assert data is not None
-                count = len(decode_batch(data)[0])
+                count = len(decode_batch(data).commands)
                 before = server.machine.query([[b"STRLEN", b"a"]], 2)
                 if fails:
                     server.fail(TimeoutError())

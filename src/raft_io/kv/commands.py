@@ -1,7 +1,7 @@
 """The table of commands: what each takes, what it does to the keys, and who carries it out.
 
-A command is carried out by the replicated store (`read` and `write`), by the node that a client is
-connected to (`connection`, in `connection.py`), or by nobody yet (`unsupported`).
+A command is carried out by the replicated store (`read` and `write`), by the node that a client is connected
+to (`connection`, in `connection.py`), or has to do with that client's transaction (`control`, in `plan.py`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, final
 
-from raft_io.kv import keys, resp, strings
-from raft_io.kv.keyspace import Keyspace
+from raft_io.kv import expiry, first, keys, resp, strings
+from raft_io.kv.batch import FIRST_VERSION, VERSION
+from raft_io.kv.keyspace import KEY_WORK, Keyspace
+from raft_io.kv.resp import MAX_SHOWN, shown
 
-__all__ = ["TABLE", "Command", "Kind", "Run", "execute", "kind_of", "plan", "refusal"]
+__all__ = ["TABLE", "Command", "Kind", "execute", "find", "kind_of", "refusal", "transact", "wrong_arity"]
 
 Handler: TypeAlias = Callable[[Keyspace, list[bytes], int], bytes]
 Check: TypeAlias = Callable[[list[bytes]], bytes]
@@ -28,11 +30,14 @@ class Kind(enum.IntEnum):
     """The store, at a point at which a read is linearizable."""
     WRITE = 2
     """The store, through the log."""
+    CONTROL = 3
+    """The connection: what begins and ends a transaction, and what it depends on."""
 
 
 LOCAL: Final = Kind.LOCAL
 READ: Final = Kind.READ
 WRITE: Final = Kind.WRITE
+CONTROL: Final = Kind.CONTROL
 
 
 @final
@@ -42,7 +47,7 @@ class Command:
     `arity` counts the name; a negative one is a minimum. `keys` is the first key's position, the last one's
     (from the end where negative) and the step between them. `check` finds what is wrong with the arguments
     whatever the keys are, so that a faulty command stays out of the log; it returns the error reply, or
-    nothing. `refused` is the reply to a command that is not supported.
+    nothing. `refused` is the reply to a command that is not supported, as some were in earlier versions.
     """
 
     __slots__ = ("arity", "check", "flags", "handler", "keys", "kind", "name", "refused")
@@ -97,8 +102,8 @@ def _connection(name: str, arity: int) -> Command:
     return Command(name, arity, LOCAL, ("loading", "stale", "fast"))
 
 
-def _unsupported(text: str, *names: str) -> list[Command]:
-    return [Command(name, -1, LOCAL, (), refused=resp.error(f"ERR {text}")) for name in names]
+def _transaction(name: str, arity: int, kind: Kind, keys: tuple[int, int, int] = _NONE) -> Command:
+    return Command(name, arity, kind, ("noscript", "loading", "stale", "fast"), keys)
 
 
 _COMMANDS: Final[list[Command]] = [
@@ -134,22 +139,53 @@ _COMMANDS: Final[list[Command]] = [
     _connection("config", -2),
     _connection("quit", -1),
     _connection("reset", 1),
-    *_unsupported("transactions are not supported yet", "multi", "exec", "discard", "watch", "unwatch"),
-    *_unsupported("expiry is not supported yet", "expire", "pexpire", "expireat", "pexpireat", "ttl", "pttl"),
-    *_unsupported("expiry is not supported yet", "expiretime", "pexpiretime", "persist"),
-    *_unsupported("expiry is not supported yet", "setex", "psetex", "getex"),
+    _write("setex", 4, strings.setex, _ONE, "denyoom", check=strings.check_setex),
+    _write("psetex", 4, strings.psetex, _ONE, "denyoom", check=strings.check_psetex),
+    _write("getset", 3, strings.getset, _ONE, "denyoom", "fast"),
+    _write("getex", -2, strings.getex, _ONE, "fast", check=strings.check_getex),
+    _write("expire", -3, expiry.expire, _ONE, "fast", check=expiry.check_expire),
+    _write("pexpire", -3, expiry.pexpire, _ONE, "fast", check=expiry.check_pexpire),
+    _write("expireat", -3, expiry.expireat, _ONE, "fast", check=expiry.check_expireat),
+    _write("pexpireat", -3, expiry.pexpireat, _ONE, "fast", check=expiry.check_pexpireat),
+    _write("persist", 2, expiry.persist, _ONE, "fast"),
+    _read("ttl", 2, expiry.ttl, _ONE, "fast"),
+    _read("pttl", 2, expiry.pttl, _ONE, "fast"),
+    _read("expiretime", 2, expiry.expiretime, _ONE, "fast"),
+    _read("pexpiretime", 2, expiry.pexpiretime, _ONE, "fast"),
+    _write("unlink", -2, keys.delete, _ALL, "fast"),
+    _write("flushall", -1, keys.flushdb, _NONE, check=keys.check_flushdb),
+    _transaction("multi", 1, CONTROL),
+    _transaction("exec", 1, CONTROL),
+    _transaction("discard", 1, CONTROL),
+    _transaction("watch", -2, CONTROL, _ALL),
+    _transaction("unwatch", 1, LOCAL),
 ]
 
 TABLE: Final[dict[bytes, Command]] = {command.name.encode(): command for command in _COMMANDS}
 """The commands by name, in lower case."""
 
-# Also in upper case, as most clients write them: found without changing the case first.
-_BY_NAME: Final[dict[bytes, Command]] = {
-    **TABLE,
-    **{command.name.upper().encode(): command for command in _COMMANDS},
-}
 
-_MAX_SHOWN: Final = 128
+def _in_both_cases(commands: list[Command]) -> dict[bytes, Command]:
+    """By name, also in upper case, as most clients write them: found without changing the case first."""
+    return {
+        **{command.name.encode(): command for command in commands},
+        **{command.name.upper().encode(): command for command in commands},
+    }
+
+
+_BY_NAME: Final[dict[bytes, Command]] = _in_both_cases(_COMMANDS)
+
+_FIRST: Final[dict[bytes, Command]] = _in_both_cases(
+    [
+        *[TABLE[name.encode()] for name in (*first.STORE, *first.CONNECTION)],
+        _write("set", -3, first.set_, _ONE),
+        *[Command(name, -1, LOCAL, (), refused=reply) for name, reply in first.REFUSED.items()],
+    ]
+)
+"""The commands of batches of version 1."""
+
+_GET: Final = TABLE[b"get"]
+_EXEC: Final = TABLE[b"exec"]
 
 
 def find(name: bytes) -> Command | None:
@@ -170,48 +206,24 @@ def kind_of(args: list[bytes]) -> Kind:
     return command.kind
 
 
-@final
-class Run:
-    """Commands of one connection, next to each other, that are carried out together."""
-
-    __slots__ = ("commands", "kind")
-
-    def __init__(self, kind: Kind, commands: list[list[bytes]]) -> None:
-        self.kind = kind
-        self.commands = commands
-
-
-def plan(commands: list[list[bytes]]) -> list[Run]:
-    """Split the commands of a connection into runs, in order.
-
-    A run is all `LOCAL`, or all `READ`, or `WRITE`: reads and writes mixed, with at least one write. Runs
-    are to be carried out one after the other, for a local command may change how later ones are answered.
-    Execute nothing, change nothing.
-    """
-    runs: list[Run] = []
-    run: Run | None = None
-    for args in commands:
-        kind = kind_of(args)
-        if run is not None and (run.kind == kind or (run.kind != LOCAL and kind != LOCAL)):
-            run.commands.append(args)
-            if kind == WRITE:
-                run.kind = WRITE
-        else:
-            run = Run(kind, [args])
-            runs.append(run)
-    return runs
-
-
 def refusal(args: list[bytes]) -> bytes:
     """The reply to a command that cannot be carried out by anybody; empty if it can."""
-    command = find(args[0])
+    return _refusal(find(args[0]), args)
+
+
+def _refusal(command: Command | None, args: list[bytes]) -> bytes:
     if command is None:
         return _unknown(args)
     if command.refused:
         return command.refused
     if not command.takes(len(args)):
-        return wrong_arity(command.name)
+        return _ABORTED if command is _EXEC else wrong_arity(command.name)
     return b"" if command.check is None else command.check(args)
+
+
+_ABORTED: Final = resp.error(
+    "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"
+)
 
 
 def wrong_arity(name: str) -> bytes:
@@ -219,42 +231,53 @@ def wrong_arity(name: str) -> bytes:
     return resp.error(f"ERR wrong number of arguments for '{name}' command")
 
 
-def shown(data: bytes, limit: int = _MAX_SHOWN) -> str:
-    """What a client sent, for an error message: at most `limit` bytes of it, and none behind a zero byte."""
-    return data[:limit].partition(b"\0")[0].decode("latin-1")
-
-
 def _unknown(args: list[bytes]) -> bytes:
     said = ""
     for arg in args[1:]:
-        if len(said) >= _MAX_SHOWN:
+        if len(said) >= MAX_SHOWN:
             break
-        said += f"'{shown(arg, _MAX_SHOWN - len(said))}' "
+        said += f"'{shown(arg, MAX_SHOWN - len(said))}' "
     return resp.error(f"ERR unknown command '{shown(args[0])}', with args beginning with: {said}")
 
 
-def execute(space: Keyspace, commands: Sequence[list[bytes]], protocol: int) -> bytes:
+def execute(space: Keyspace, commands: Sequence[list[bytes]], protocol: int, version: int = VERSION) -> bytes:
     """Carry out commands of the store one after the other; their replies, in order.
 
     An error is the reply to its command, and the others still run. Once the replies, and the work that they
-    do not show, are more than `strings.MAX_REPLY`, the remaining commands are refused.
+    do not show, are more than `strings.MAX_REPLY`, the remaining commands are refused. `version`: of the
+    batch that they came in, which says what they mean.
     """
+    table = _FIRST if version == FIRST_VERSION else _BY_NAME
     replies: list[bytes] = []
     size = 0
     begun = space.work
     for args in commands:
-        command = _BY_NAME.get(args[0])
+        command = table.get(args[0])
         if command is None:
-            command = _BY_NAME.get(args[0].lower())
+            command = table.get(args[0].lower())
         if command is None or command.handler is None or not command.takes(len(args)):
-            reply = refusal(args) or _misplaced(args)
+            reply = _refusal(command, args) or _misplaced(args)
         elif size + space.work - begun > strings.MAX_REPLY:
             reply = strings.REPLY_TOO_LONG
+        elif command is _GET:
+            reply = strings.get(space, args, protocol)  # called directly: that is what matters most
         else:
             reply = command.handler(space, args, protocol)
         size += len(reply)
         replies.append(reply)
-    return b"".join(replies)
+    return replies[0] if len(replies) == 1 else b"".join(replies)
+
+
+def transact(
+    space: Keyspace, commands: Sequence[list[bytes]], watched: Sequence[tuple[bytes, int]], protocol: int
+) -> bytes:
+    """Carry out a transaction: the array of the replies; or no array, and nothing is done, if one of the keys
+    in `watched` has changed since the revision beside it."""
+    space.work += KEY_WORK * len(watched)
+    for key, since in watched:
+        if space.changed(key, since):
+            return resp.null_array(protocol)
+    return b"*%d\r\n%b" % (len(commands), execute(space, commands, protocol))
 
 
 def _misplaced(args: list[bytes]) -> bytes:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias, final
 
 from raft_io.kv import introspect, resp
-from raft_io.kv.commands import find, refusal, shown, wrong_arity
+from raft_io.kv.commands import find, refusal, wrong_arity
+from raft_io.kv.resp import shown
 from raft_io.kv.strings import NOT_AN_INTEGER, SYNTAX
 
 __all__ = ["REDIS_VERSION", "Connection", "Node", "execute", "raft_section"]
@@ -34,10 +35,22 @@ class Connection:
     """What a node knows about one client's connection.
 
     `id` is unique on the node. `protocol`, 2 or 3, is the RESP version of the replies.
-    `closing`: to be closed once everything has been answered.
+    `closing`: to be closed once everything has been answered. `watched`: keys, and the revision of the store
+    when each was watched first. `unsure`: a WATCH failed, so that no transaction may rely on it.
     """
 
-    __slots__ = ("address", "closing", "id", "lib_name", "lib_version", "local", "name", "protocol")
+    __slots__ = (
+        "address",
+        "closing",
+        "id",
+        "lib_name",
+        "lib_version",
+        "local",
+        "name",
+        "protocol",
+        "unsure",
+        "watched",
+    )
 
     def __init__(self, id: int, address: str = "", local: str = "") -> None:  # noqa: A002
         self.id = id
@@ -48,6 +61,19 @@ class Connection:
         self.lib_version = b""
         self.protocol = 2
         self.closing = False
+        self.watched: dict[bytes, int] = {}
+        self.unsure = False
+
+    def watch(self, keys: list[bytes], revision: int) -> None:
+        """`keys` are watched from now on; those that already were, from then on."""
+        for key in keys:
+            self.watched.setdefault(key, revision)
+
+    def unwatch(self) -> None:
+        """No key is watched."""
+        if self.watched:
+            self.watched = {}
+        self.unsure = False
 
     def describe(self) -> bytes:
         """A line of CLIENT LIST, without its end."""
@@ -99,9 +125,9 @@ Handler: TypeAlias = Callable[[Connection, list[bytes], Node], bytes]
 
 
 def execute(connection: Connection, args: list[bytes], node: Node) -> bytes:
-    """The reply to a command of kind `LOCAL`: connection-level, or one that is refused.
+    """The reply to a command of kind `LOCAL`: connection-level, or one that is refused; or to a DISCARD.
 
-    HELLO, RESET, CLIENT and QUIT change `connection`.
+    HELLO, RESET, CLIENT, QUIT, DISCARD and UNWATCH change `connection`.
     """
     wrong = refusal(args)
     if wrong:
@@ -212,10 +238,23 @@ def _quit(connection: Connection, args: list[bytes], node: Node) -> bytes:
 
 
 def _reset(connection: Connection, args: list[bytes], node: Node) -> bytes:
-    """RESET"""
+    """RESET: a transaction that is open was closed already"""
+    connection.unwatch()
     connection.protocol = 2
     connection.name = b""
     return resp.simple("RESET")
+
+
+def _discard(connection: Connection, args: list[bytes], node: Node) -> bytes:
+    """DISCARD: the transaction was closed already"""
+    connection.unwatch()
+    return resp.OK
+
+
+def _unwatch(connection: Connection, args: list[bytes], node: Node) -> bytes:
+    """UNWATCH"""
+    connection.unwatch()
+    return resp.OK
 
 
 def _client(connection: Connection, args: list[bytes], node: Node) -> bytes:
@@ -301,4 +340,6 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "client": _client,
     "quit": _quit,
     "reset": _reset,
+    "discard": _discard,
+    "unwatch": _unwatch,
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from raft_io.kv import resp
-from raft_io.kv.commands import TABLE, Command, find, shown, wrong_arity
+from raft_io.kv.commands import TABLE, Command, find, wrong_arity
+from raft_io.kv.resp import shown
 from raft_io.kv.strings import SYNTAX
 
 __all__ = ["describe", "unknown_subcommand"]

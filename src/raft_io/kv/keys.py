@@ -30,19 +30,20 @@ def exists(keys: Keyspace, args: list[bytes], protocol: int) -> bytes:
     """EXISTS key [key ...]: a key named twice counts twice"""
     found = 0
     for key in args[1:]:
-        if key in keys.values:
+        if keys.find(key) is not None:
             found += 1
     return resp.integer(found)
 
 
 def type_(keys: Keyspace, args: list[bytes], protocol: int) -> bytes:
     """TYPE key"""
-    return b"+string\r\n" if args[1] in keys.values else b"+none\r\n"
+    return b"+none\r\n" if keys.find(args[1]) is None else b"+string\r\n"
 
 
 def dbsize(keys: Keyspace, args: list[bytes], protocol: int) -> bytes:
     """DBSIZE"""
-    return resp.integer(len(keys.values))
+    keys.work += KEY_WORK * keys.past()
+    return resp.integer(len(keys))
 
 
 def check_flushdb(args: list[bytes]) -> bytes:
@@ -66,8 +67,8 @@ def keys_(keys: Keyspace, args: list[bytes], protocol: int) -> bytes:
     if len(args[1]) > MAX_PATTERN:
         return LONG_PATTERN
     pattern = Glob(args[1])
-    keys.work += KEY_WORK * len(keys.values)
-    return resp.bulks([key for key in keys.values if pattern.match(key)])
+    keys.work += KEY_WORK * keys.count
+    return resp.bulks([key for key in keys.names() if pattern.match(key)])
 
 
 def scan(keys: Keyspace, args: list[bytes], protocol: int) -> bytes:

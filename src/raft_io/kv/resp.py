@@ -26,7 +26,9 @@ __all__ = [
     "null",
     "null_array",
     "set_header",
+    "shown",
     "simple",
+    "skip",
     "to_integer",
     "verbatim",
 ]
@@ -351,7 +353,13 @@ def to_integer(data: bytes) -> int | None:
 
 # Replies
 
+MAX_SHOWN: Final = 128
+
 OK: Final = b"+OK\r\n"
+_SIZED: Final = b"$="
+_COUNTED: Final = {0x2A: 1, 0x7E: 1, 0x25: 2}
+"""What follows each element that an array, a set or a map counts."""
+
 PONG: Final = b"+PONG\r\n"
 EMPTY: Final = b"$0\r\n\r\n"
 
@@ -368,6 +376,11 @@ def error(text: str) -> bytes:
 
 def _line(text: str) -> bytes:
     return text.encode("latin-1", "replace").replace(b"\r", b" ").replace(b"\n", b" ")
+
+
+def shown(data: bytes, limit: int = MAX_SHOWN) -> str:
+    """What a client sent, for an error message: at most `limit` bytes of it, and none behind a zero byte."""
+    return data[:limit].partition(b"\0")[0].decode("latin-1")
 
 
 def integer(value: int) -> bytes:
@@ -413,3 +426,20 @@ def set_header(size: int, protocol: int) -> bytes:
 def verbatim(text: bytes, protocol: int) -> bytes:
     """Plain text for people: a verbatim string in RESP3, a bulk string in RESP2."""
     return b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text) if protocol == 3 else bulk(text)
+
+
+def skip(data: bytes, pos: int) -> int:
+    """Where the reply ends that begins at `pos` in `data`, which holds whole replies of the kinds above."""
+    left = 1
+    while left > 0:
+        left -= 1
+        kind = data[pos]
+        end = data.index(b"\r\n", pos)
+        if kind in _SIZED:
+            size = int(data[pos + 1 : end])
+            pos = end + 2 + (size + 2 if size >= 0 else 0)
+        else:
+            if kind in _COUNTED:
+                left += max(int(data[pos + 1 : end]), 0) * _COUNTED[kind]
+            pos = end + 2
+    return pos

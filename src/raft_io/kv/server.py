@@ -14,10 +14,11 @@ from typing import Any, Final, cast
 
 from raft_io.errors import NotLeaderError, OverloadedError, SessionExpiredError
 from raft_io.kv import resp
-from raft_io.kv.batch import HEADER, decode_batch, encode_batches
-from raft_io.kv.commands import LOCAL, READ, Run, plan
+from raft_io.kv.batch import HEADER, TRANSACTION_HEADER, decode_batch, encode_batches
 from raft_io.kv.connection import REDIS_VERSION, Connection, Node, execute, raft_section
+from raft_io.kv.plan import ANSWERED, DISCARDED, EXEC, LOCAL, READ, WATCH, Plan, Run
 from raft_io.kv.store import KeyValueStore
+from raft_io.kv.transaction import assemble, encode
 from raft_io.server import RaftServer
 from raft_io.server.address import Address
 from raft_io.server.requests import Request
@@ -41,6 +42,10 @@ MAX_TOGETHER: Final = 64 * 1024
 """Bytes of replies that are gathered for one write."""
 
 _STOPPING: Final = resp.error("ERR the server stops")
+_TOO_LONG: Final = resp.error(
+    "EXECABORT Transaction discarded because it is longer, with the watched keys, than a command may be"
+)
+_WATCHED_TOO_LONG: Final = resp.error("ERR the watched keys are longer than a command may be")
 _FULL: Final = resp.error("ERR max number of clients reached")
 
 
@@ -66,6 +71,7 @@ class Client:
     def __init__(self, owner: RespServer) -> None:
         self._owner = owner
         self._parser = resp.Parser(max_command=owner.max_command - HEADER, max_bulk=owner.max_command)
+        self._plan = Plan(owner.max_command - TRANSACTION_HEADER)
         self._transport: asyncio.Transport | None = None
         self._runs: list[Run] = []
         """What is to be done next, the next one last."""
@@ -78,6 +84,10 @@ class Client:
         self._count = 0
         """Commands in the request that is under way; `0`: none is."""
         self._reading = False
+        self._watching: list[bytes] = []
+        """Keys of the WATCH that is under way."""
+        self._transaction: list[list[bytes]] | None = None
+        """The commands of the EXEC that is under way."""
         self._paused = False
         self._choked = False
         self._ended = False
@@ -177,7 +187,7 @@ class Client:
             elif self._runs:
                 self._start(self._runs.pop(), out)
             elif self._waiting:
-                self._runs = plan(self._waiting)
+                self._runs = self._plan.take(self._waiting)
                 self._runs.reverse()
                 self._waiting = []
                 self._waiting_bytes = 0
@@ -201,17 +211,23 @@ class Client:
 
     def _start(self, run: Run, out: list[bytes]) -> None:
         protocol = self.connection.protocol
-        if run.kind is LOCAL:
-            self._local = run.commands
-            self._local.reverse()
-        elif run.kind is READ:
-            commands = run.commands
+        commands = run.commands
+        if run.step == READ:
             self._reading = True
-            self._submit(None, len(commands), lambda store: store.query(commands, protocol), out)
+            self._submit(None, len(commands), lambda store: store.answer(commands, protocol), out)
+        elif run.step == LOCAL:
+            self._local = commands
+            self._local.reverse()
+        elif run.step == ANSWERED:
+            out.append(b"".join(run.replies))
+        elif run.step == WATCH:
+            self._watch(commands[0][1:], out)
+        elif run.step == EXEC:
+            self._exec(run, out)
         else:
-            encoded = encode_batches(run.commands, protocol, self._owner.max_command)
+            encoded = encode_batches(commands, protocol, self._owner.max_command)
             if len(encoded) == 1:
-                self._batches = [(encoded[0], len(run.commands))]
+                self._batches = [(encoded[0], len(commands))]
             else:
                 self._batches = [(data, _count(data)) for data in reversed(encoded)]
 
@@ -220,19 +236,66 @@ class Client:
         self._reading = False
         self._submit(data, count, None, out)
 
+    def _watch(self, keys: list[bytes], out: list[bytes]) -> None:
+        """Watching is reading the revision of the store: whatever changes later is seen to have changed."""
+        watched = self.connection.watched
+        size = sum([12 + len(key) for key in keys]) + sum([12 + len(key) for key in watched])
+        if size > self._owner.max_command:
+            self.connection.unsure = True
+            out.append(_WATCHED_TOO_LONG)
+            return
+        self._watching = keys
+        self._reading = True
+        self._submit(None, 1, lambda store: store.revision(), out)
+
+    def _exec(self, run: Run, out: list[bytes]) -> None:
+        connection = self.connection
+        if run.replies or connection.unsure:
+            connection.unwatch()
+            out.append(run.replies[0] if run.replies else DISCARDED)
+            return
+        data = encode(connection, run.commands)
+        watching = bool(connection.watched)
+        connection.unwatch()
+        if len(data) > self._owner.max_command:
+            out.append(_TOO_LONG)
+        elif len(data) == TRANSACTION_HEADER and not watching:
+            # Nothing that the store is needed for.
+            out.append(assemble(connection, run.commands, b"*0\r\n", self._owner.node))
+        else:
+            self._transaction = run.commands
+            self._reading = False
+            self._submit(data, 1, None, out)
+
     def _submit(
-        self, data: bytes | None, count: int, query: Callable[[KeyValueStore], bytes] | None, out: list[bytes]
+        self, data: bytes | None, count: int, query: Callable[[KeyValueStore], Any] | None, out: list[bytes]
     ) -> None:
         try:
             self._owner.submit(self, data, query)
         except Exception as error:
+            self._unhand()
             out.append(_error_reply(error, self._reading) * count)
         else:
             self._count = count
 
+    def _unhand(self) -> None:
+        """What was to follow the request that was under way does not."""
+        if self._watching:
+            self._watching = []
+            self.connection.unsure = True
+        self._transaction = None
+
     def succeeded(self, value: Any) -> None:
         """The replies to the request that was under way."""
         self._count = 0
+        if self._watching:
+            self.connection.watch(self._watching, value)
+            self._watching = []
+            value = resp.OK
+        elif self._transaction is not None:
+            commands = self._transaction
+            self._transaction = None
+            value = assemble(self.connection, commands, value, self._owner.node)
         self._advance(value)
         self._throttle()
 
@@ -240,13 +303,14 @@ class Client:
         """The request that was under way failed: each of its commands is told."""
         count = self._count
         self._count = 0
+        self._unhand()
         self._advance(_error_reply(error, self._reading) * count)
         self._throttle()
 
 
 def _count(data: bytes) -> int:
     """How many commands a batch holds."""
-    return len(decode_batch(data)[0])
+    return len(decode_batch(data).commands)
 
 
 def _shown(name: Any) -> str:
