@@ -8,7 +8,7 @@ from raft_io.core import commit, durability, roles
 from raft_io.core.actions import Send
 from raft_io.core.members import decode_membership
 from raft_io.core.messages import AppendEntries, AppendEntriesReply
-from raft_io.core.state import FOLLOWER, LEADER, State
+from raft_io.core.state import LEADER, State
 from raft_io.core.terms import first_of_term, term_of
 from raft_io.core.types import MAX, MEMBERSHIP, LogEntry
 
@@ -23,11 +23,7 @@ def handle_append_entries(st: State, message: AppendEntries) -> None:
         return
     if st.role is LEADER or not _well_formed(message):
         return  # a second leader in one term, or nonsense: no correct peer sends it
-    if st.role is FOLLOWER:
-        roles.follow(st, message.leader)
-    else:
-        roles.become_follower(st, st.term, message.leader)
-    roles.reset_election_timer(st)
+    roles.hear_leader(st, message.leader)
     if message.round > st.leader_round:
         st.leader_round = message.round
 
@@ -100,8 +96,13 @@ def _take(st: State, entries: tuple[LogEntry, ...]) -> bool:
 
 
 def _refuse(st: State, message: AppendEntries, index: i64, term: i64) -> None:
-    """Answer that the logs do not agree, with a hint where to look; or that the leader's term is over."""
-    _reply(st, message, AppendEntriesReply(st.term, False, st.id, 0, index, term, message.round))
+    """Answer that the logs do not agree, with a hint where to look; or that the leader's term is over.
+
+    A round belongs to a term. In the answer to an earlier one it would confirm a round of this term, which
+    the same leader may lead by now, that this node has never seen.
+    """
+    seen = message.round if message.term == st.term else 0
+    _reply(st, message, AppendEntriesReply(st.term, False, st.id, 0, index, term, seen))
 
 
 def _reply(st: State, message: AppendEntries, reply: AppendEntriesReply) -> None:

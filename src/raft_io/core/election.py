@@ -137,13 +137,18 @@ def hears_leader(st: State) -> bool:
     return st.role is LEADER or (st.leader != NOBODY and st.elapsed < st.election_min)
 
 
+def _is_bound(st: State, force: bool) -> bool:
+    """Whether a leader may rely on a lease that this node has vouched for, also before it restarted. One that
+    has sent the candidate itself (`force`) does not."""
+    return st.now < st.quarantine or (not force and st.now < st.vouched)
+
+
 def ignores(st: State, message: RequestVote) -> bool:
     """Whether a candidate is not even answered, and its term not adopted: this node hears a leader, and the
-    candidate was not sent by that (thesis, section 4.2.3); or it started a moment ago, and may have vouched
-    for a leader's lease before."""
+    candidate was not sent by that (thesis, section 4.2.3); or it is bound by a lease."""
     if message.term <= st.term:
         return False
-    return st.now < st.quarantine or (st.check_quorum and not message.force and hears_leader(st))
+    return _is_bound(st, message.force) or (st.check_quorum and not message.force and hears_leader(st))
 
 
 def handle_request_vote(st: State, message: RequestVote) -> None:
@@ -155,7 +160,7 @@ def handle_request_vote(st: State, message: RequestVote) -> None:
         message.term == st.term
         and st.role is FOLLOWER
         and (st.voted_for == NOBODY or st.voted_for == message.candidate)
-        and st.now >= st.quarantine
+        and not _is_bound(st, message.force)
         and _up_to_date(st, message.last_log_term, message.last_log_index)
     )
     if grant:
@@ -177,7 +182,7 @@ def handle_pre_vote(st: State, message: PreVote) -> None:
     grant = (
         message.term > st.term
         and not hears_leader(st)
-        and st.now >= st.quarantine
+        and not _is_bound(st, False)
         and _up_to_date(st, message.last_log_term, message.last_log_index)
     )
     reply = PreVoteReply(message.term if grant else st.term, grant, st.id)
@@ -190,7 +195,7 @@ def handle_pre_vote_reply(st: State, message: PreVoteReply) -> None:
     if not message.vote_granted:
         if message.term > st.term:
             roles.become_follower(st, message.term, NOBODY)
-    elif st.prevoting and message.term == st.term + 1 and _counts(st, message.sender):
+    elif st.prevoting and message.term == st.term + 1 and _counts(st, message.sender) and _may_campaign(st):
         _campaign(st, False)
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "become_precandidate",
     "follow",
     "grant_vote",
+    "hear_leader",
     "reset_election_timer",
 ]
 
@@ -38,6 +39,17 @@ def reset_election_timer(st: State) -> None:
     """Start the election timeout over; a new one is drawn when it first matters (section 5.2)."""
     st.elapsed = 0
     st.timeout = 0
+
+
+def hear_leader(st: State, leader: i64) -> None:
+    """The leader of this term has spoken."""
+    if st.role is FOLLOWER:
+        follow(st, leader)
+    else:
+        become_follower(st, st.term, leader)
+    reset_election_timer(st)
+    if st.lease_reads:
+        st.vouched = st.now + st.election_min
 
 
 def follow(st: State, leader: i64) -> None:

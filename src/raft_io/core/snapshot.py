@@ -8,7 +8,7 @@ from raft_io.core import adoption, commit, durability, roles
 from raft_io.core.actions import Action, Send, TakeSnapshot
 from raft_io.core.messages import AppendEntriesReply, InstallSnapshot, InstallSnapshotReply
 from raft_io.core.progress import Progress
-from raft_io.core.state import FOLLOWER, LEADER, Staging, State
+from raft_io.core.state import LEADER, Staging, State
 from raft_io.core.terms import term_of
 from raft_io.core.types import (
     MAX,
@@ -100,11 +100,7 @@ def handle_install_snapshot(st: State, message: InstallSnapshot) -> None:
         return
     if st.role is LEADER or not _well_formed(message):
         return  # a second leader in one term, or nonsense: no correct peer sends it
-    if st.role is FOLLOWER:
-        roles.follow(st, message.leader)
-    else:
-        roles.become_follower(st, st.term, message.leader)
-    roles.reset_election_timer(st)
+    roles.hear_leader(st, message.leader)
 
     index = message.index
     if index <= st.commit_index:

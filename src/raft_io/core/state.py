@@ -212,6 +212,7 @@ class State:
         "voted_for",
         "voters",
         "votes",
+        "vouched",
         "work",
     )
 
@@ -305,6 +306,10 @@ class State:
         """At which tick a round began; the rounds in between began in the same tick."""
         self.quarantine: i64 = config.election_timeout[0] if config.lease_reads and hard.term > 0 else 0
         """Until this tick nothing is granted: before it started this node may have vouched for a lease."""
+        self.vouched: i64 = 0
+        """With leases: until this tick nothing is granted unless a leader asked for it. What this node has
+        answered to a leader counts there towards a lease, which does not end because this node learns of a
+        later term; so that `leader`, which does, is not enough."""
         self.asked: list[Asked] = []
         self.ready: list[Ready] = []
         self.leader_round: i64 = 0
