@@ -67,6 +67,11 @@ def test_a_complete_file(tmp_path: Path) -> None:
         ("tick_interval = nan", "tick_interval must be a number, not nan"),
         ("seed = 1.5", "seed must be a whole number, not 1.5"),
         ("seed = false", "seed must be a whole number, not false"),
+        ("pre_vote = 1", "pre_vote must be true or false, not 1"),
+        ("pre_vote = 'yes'", 'pre_vote must be true or false, not "yes"'),
+        ("lease_reads = true\ncheck_quorum = false", "lease_reads"),
+        ("join = '127.0.0.1:7101'", "a node begins a cluster with peers, or joins one: not both"),
+        ("learner = true", "learner needs join"),
         ("cluster_id = 3", "cluster_id must be a text, not 3"),
         ("cluster_id = ''", 'cluster_id must be a text, not ""'),
         ("log_level = 'loud'", 'log_level must be one of debug, info, warning, error, not "loud"'),
@@ -129,7 +134,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_every_option_of_the_core_is_a_setting() -> None:
-    assert {"id", "peers", *config.RAFT_OPTIONS} == set(RaftConfig.__match_args__)
+    assert {"id", "peers", "joins", *config.RAFT_OPTIONS} == set(RaftConfig.__match_args__)
     assert set(config.RAFT_OPTIONS) < set(config.SETTINGS)
 
 
@@ -152,6 +157,16 @@ def test_every_setting_is_an_option_too(tmp_path: Path) -> None:
         "max_uncommitted_bytes": ("8", 8),
         "max_apply_bytes": ("9", 9),
         "seed": ("10", 10),
+        "max_inflight_bytes": ("11", 11),
+        "pre_vote": ("false", False),
+        "check_quorum": ("true", True),
+        "lease_reads": ("true", True),
+        "lease_margin": ("12", 12),
+        "snapshot_threshold": ("13", 13),
+        "snapshot_chunk": ("14", 14),
+        "join": ("10.0.0.1:7101", "10.0.0.1:7101"),
+        "learner": ("true", True),
+        "advertise": ("10.0.0.3:7101", "10.0.0.3:7101"),
         "log_level": ("debug", "debug"),
         "pid_file": ("pid", "pid"),
     }
@@ -173,6 +188,7 @@ def test_every_setting_is_an_option_too(tmp_path: Path) -> None:
         (["--tick-interval", "soon"], '--tick-interval must be a number, not "soon"'),
         (["--election-timeout", "10"], "--election-timeout must be two whole numbers, [min, max], not [10]"),
         (["--peers", "somewhere"], "--peers must be a table"),
+        (["--pre-vote", "maybe"], '--pre-vote must be true or false, not "maybe"'),
         (["--resp", "x"], "--resp is wrong: 'x' is no address"),
     ],
 )
@@ -180,6 +196,28 @@ def test_a_mistake_in_an_option_is_named(arguments: list[str], expected: str) ->
     with pytest.raises(UsageError) as error:
         options(*arguments)
     assert str(error.value).startswith(expected)
+
+
+def test_an_option_that_is_a_yes_needs_no_value() -> None:
+    assert options("--learner", "--pre-vote", "false") == {"learner": True, "pre_vote": False}
+
+
+def test_a_node_that_joins_needs_no_peers(tmp_path: Path) -> None:
+    lines = [line for line in COMPLETE.splitlines() if not line.startswith("peers")]
+    joining = ['listen = "127.0.0.1:7101"', 'join = "10.0.0.1:7101"', "learner = true"]
+    path = written(tmp_path, "\n".join([*lines, *joining]))
+    values = config.complete(config.read_file(path), "")
+    assert (values["join"], values["learner"]) == ("10.0.0.1:7101", True)
+
+
+def test_a_node_that_joins_after_all_keeps_its_address(tmp_path: Path) -> None:
+    values = config.read_file(written(tmp_path, COMPLETE))
+    config.leave_peers(values)
+    assert "peers" not in values
+    assert values["listen"] == "127.0.0.1:7101"
+    values = {"id": 9, "listen": "a:1", "peers": {1: "b:1"}}
+    config.leave_peers(values)
+    assert values == {"id": 9, "listen": "a:1"}
 
 
 @pytest.mark.parametrize("text", ['a "quoted" \\ text', "tab\tand\nline", "\x7f\x00", "naïve ünïcode", "𝄞"])

@@ -194,6 +194,24 @@ def test_what_is_told_is_what_changed(cluster: Cluster) -> None:
     assert reporter.news() == ["node 1: follower in term 2, redis on 127.0.0.1:9101"]
 
 
+def test_a_node_that_was_removed_is_not_started_again(cluster: Cluster) -> None:
+    node = cluster.nodes[2]
+    node.exit = 1
+    node.member.log.write_text("a line\nraft-io: node 3 was removed from the cluster\n")
+    assert Reporter(cluster).news() == ["node 3: exited with status 1: node 3 was removed from the cluster"]
+
+
+def test_who_leads_is_what_a_majority_of_the_voters_says(cluster: Cluster) -> None:
+    one, two, three = cluster.nodes
+    members = {"voters": [1, 4, 5], "learners": [], "outgoing": []}
+    one.answered({**status(1, "leader"), "membership": members})
+    two.answered(status(2, "follower"))
+    three.answered(status(3, "follower"))
+    assert cluster.leader is None
+    one.answered({**status(1, "leader"), "membership": {**members, "voters": [1]}})
+    assert cluster.leader is one
+
+
 @pytest.mark.parametrize(
     ("roles", "named", "expected"),
     [

@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 
 from raft_io.cli import config
 from raft_io.cli.client import get_status
-from raft_io.cli.errors import CommandFailedError, UsageError
+from raft_io.cli.errors import CommandFailedError, UsageError, removal
 from raft_io.server.address import LOOPBACK, Address
 
 __all__ = ["MAX_NODES", "Cluster", "Member", "Observed", "exclusive", "plan", "prepare"]
@@ -191,8 +191,16 @@ class Observed:
             return "running"
         if self.exit < 0:
             return f"killed by {signal.Signals(-self.exit).name}"
-        reason = _last_line(self.member.log) if self.exit else ""
+        reason = self._reason()
         return f"exited with status {self.exit}" + (f": {reason}" if reason else "")
+
+    @property
+    def removed(self) -> bool:
+        """Whether it ended because it is no member any more."""
+        return self._reason() == removal(self.member.id)
+
+    def _reason(self) -> str:
+        return _last_line(self.member.log) if self.exit and self.exit > 0 else ""
 
 
 def _last_line(path: Path) -> str:
@@ -242,11 +250,21 @@ class Cluster:
 
     @property
     def leader(self) -> Observed | None:
-        """The node that leads, once a majority of all nodes says so."""
-        named = [node.status["leader"] for node in self.nodes if node.status is not None]
+        """The node that leads, once a majority of the voters says so."""
         for node in self.nodes:
-            if node.role == "leader" and named.count(node.member.id) * 2 > len(self.nodes):
-                return node
+            if node.role == "leader" and node.status is not None:
+                # The members may have been changed since the cluster was made.
+                everyone = [each.member.id for each in self.nodes]
+                voters = node.status.get("membership", {}).get("voters", everyone)
+                agreeing = [
+                    each
+                    for each in self.nodes
+                    if each.status is not None
+                    and each.status["leader"] == node.member.id
+                    and each.member.id in voters
+                ]
+                if len(agreeing) * 2 > len(voters):
+                    return node
         return None
 
     async def wait_ready(self, timeout: float = 60.0) -> Observed:

@@ -25,6 +25,7 @@ __all__ = [
     "Values",
     "add_options",
     "complete",
+    "leave_peers",
     "read_file",
     "read_options",
     "render",
@@ -287,6 +288,13 @@ def read_options(options: argparse.Namespace) -> Values:
         if text is not None:
             values[name] = _checked(setting, setting.kind.parse(text), _option(name))
     return values
+
+
+def leave_peers(values: Values) -> None:
+    """Of a node that joins instead: it keeps its own address, and nothing else of `peers`."""
+    own = values.pop("peers", {}).get(values.get("id"))
+    if own is not None:
+        values.setdefault("listen", own)
 
 
 def complete(values: Values, source: str) -> Values:

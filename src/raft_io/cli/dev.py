@@ -117,8 +117,8 @@ class Reporter:
         lines = []
         if node.exit is not None and member.id not in self._ended:
             self._ended.add(member.id)
-            again = f"{_command()} serve --config {member.config}"
-            lines.append(f"node {member.id}: {node.ending()}; to start it again: {again}")
+            again = f"; to start it again: {_command()} serve --config {member.config}"
+            lines.append(f"node {member.id}: {node.ending()}{'' if node.removed else again}")
         if node.role != self._roles[member.id]:
             if node.status is not None:
                 lines.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["FAILED", "MISUSED", "CommandFailedError", "UsageError"]
+__all__ = ["FAILED", "MISUSED", "CommandFailedError", "UsageError", "removal"]
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -20,3 +20,8 @@ class UsageError(CommandFailedError):
     """What was asked makes no sense: an option, or a setting in a file."""
 
     status = MISUSED
+
+
+def removal(node: int) -> str:
+    """What `raft-io serve` ends with once its node is no member any more."""
+    return f"node {node} was removed from the cluster"

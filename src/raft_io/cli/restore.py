@@ -134,10 +134,12 @@ def _tell(nodes: Sequence[config.Values], source: BackupFile, *, as_json: bool) 
         print_json({"cluster_id": cluster_id, "voters": voters, "made": made, "index": backup.index})
     else:
         for values in nodes:
-            print(f"node {values['id']}: {values['data_dir']} holds {cluster_id} at index {backup.index}")
+            state = f"cluster {cluster_id} at index {backup.index}"
+            print(f"node {values['id']}: {values['data_dir']} holds {state}")
         missing = [node for node in voters if node not in made]
         if missing:
-            print(f"before any is started, restore the same file for: {listed(missing)}")
+            names = listed(missing)
+            print(f"the same file must be restored for {names} as well, before any of them starts")
     if cluster_id == backup.cluster_id:
         print(
             f"raft-io: the cluster_id is the old one, {cluster_id}: the old nodes must never run again",

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from raft_io.cli import config
-from raft_io.cli.errors import CommandFailedError, UsageError
+from raft_io.cli.errors import CommandFailedError, UsageError, removal
 from raft_io.cli.limits import max_clients, raise_open_files
 from raft_io.errors import RaftError, RemovedError
 from raft_io.kv.server import MAX_CLIENTS, RespServer
@@ -54,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     values = {} if options.config is None else config.read_file(options.config)
-    values.update(config.read_options(options))
+    given = config.read_options(options)
+    if "join" in given and "peers" not in given:
+        config.leave_peers(values)
+    values.update(given)
     source = "without a file" if options.config is None else str(options.config)
     values = config.complete(values, source)
     _log_to_stderr(values.get("log_level", "info"))
@@ -218,6 +221,6 @@ async def _until(stop: asyncio.Event, server: RaftServer, node: str) -> None:
         return
     error = dying.exception()
     if isinstance(error, RemovedError):
-        raise CommandFailedError(f"{node} was removed from the cluster")
+        raise CommandFailedError(removal(server.config.id))
     detail = str(error) if isinstance(error, RaftError) else repr(error)
     raise CommandFailedError(f"{node}: stopped: {detail}")

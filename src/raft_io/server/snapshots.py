@@ -181,14 +181,13 @@ def without_members(data: bytes | SnapshotData, sink: Sink) -> None:
     nodes, which are not to be looked for where those were. Raises as `restore` does."""
     stream = _opened(data)
     state = _Reader(stream).state()
-    raw = _Raw(sink)
-    out = io.BufferedWriter(raw, BLOCK)
-    out.write(_HEAD.pack(_MAGIC, VERSION))
-    _write_state(out, State(state.sessions, state.keys, state.kept, state.horizon, state.time, {}))
-    while block := stream.read(BLOCK):
-        out.write(block)
-    out.flush()
-    sink.write(_U32.pack(raw.checksum))
+
+    def machine(out: BinaryIO) -> None:
+        while block := stream.read(BLOCK):
+            out.write(block)
+
+    bare = State(state.sessions, state.keys, state.kept, state.horizon, state.time, {})
+    Capture(0, bare, machine).write(sink)
 
 
 def _opened(data: bytes | SnapshotData) -> BinaryIO:
@@ -334,14 +333,12 @@ class Snapshots:
         self._asking: list[Waiter] = []
         self._writing: list[Waiter] = []
         self._saved: list[tuple[int, Index, Waiter]] = []
-        """With the ticket by which it is durable."""
-        self._fresh: list[tuple[Index, Waiter]] = []
-        """Saved since the last drain: it will tell the ticket."""
+        """With the ticket by which it is durable; `0`: not known yet."""
 
     @property
     def settling(self) -> bool:
         """Whether somebody waits for one that is saved."""
-        return bool(self._saved or self._fresh)
+        return bool(self._saved)
 
     @property
     def asking(self) -> int:
@@ -375,18 +372,16 @@ class Snapshots:
 
     def saved(self) -> None:
         """The log has it."""
-        self._fresh.extend([(self.index, waiter) for waiter in self._writing])
+        self._saved.extend([(0, self.index, waiter) for waiter in self._writing])
         self.index = 0
         self._writing = []
 
-    def drained(self, ticket: int) -> None:
+    def await_durable(self, ticket: int) -> None:
         """What was saved is durable with this ticket; without one (`0`) it was not needed any more."""
-        for index, waiter in self._fresh:
-            if ticket:
-                self._saved.append((ticket, index, waiter))
-            else:
-                self.answers.append((waiter, True, index))
-        self._fresh = []
+        if ticket:
+            self._saved = [(known or ticket, index, waiter) for known, index, waiter in self._saved]
+        else:
+            self.durable(0)
 
     def durable(self, ticket: int) -> None:
         """This ticket and all before are settled."""
@@ -397,12 +392,10 @@ class Snapshots:
 
     def abandon(self, error: Exception) -> None:
         """The node stops."""
-        saved = [*[waiter for _, waiter in self._fresh], *[waiter for _, _, waiter in self._saved]]
-        waiters = [*self._asking, *self._writing, *saved]
+        waiters = [*self._asking, *self._writing, *[waiter for _, _, waiter in self._saved]]
         self.answers.extend([(waiter, False, error) for waiter in waiters])
         self._asking = []
         self._writing = []
-        self._fresh = []
         self._saved = []
 
 
