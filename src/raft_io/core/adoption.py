@@ -109,16 +109,24 @@ def _enforce(st: State) -> None:
 
 
 def refit(st: State) -> None:
-    """Give the leader a `Progress` for every other member and a seat for each, keeping what it knows."""
+    """Give the leader a `Progress` for every other member and a seat for each, keeping what it knows.
+
+    Who loses its seat is looked at afresh: a voter whose disk was lost comes back as a learner, and then does
+    not have what it had acknowledged.
+    """
     membership = st.membership
-    known: dict[int, Progress] = {int(follower.id): follower for follower in st.followers}
+    known: dict[int, Progress] = {}
+    for place in range(len(st.followers)):
+        follower = st.followers[place]
+        if st.seats[place + 1] == 0 or _seat(membership, follower.id) != 0:
+            known[int(follower.id)] = follower
     followers: list[Progress] = []
     seats: list[int] = [_seat(membership, st.id)]
     for node in sorted(membership.voters | membership.learners | membership.outgoing):
         if node == st.id:
             continue
-        follower = known.get(node)
-        followers.append(Progress(node, st.last_index + 1, st.now) if follower is None else follower)
+        kept = known.get(node)
+        followers.append(Progress(node, st.last_index + 1, st.now) if kept is None else kept)
         seats.append(_seat(membership, node))
     st.followers = followers
     st.seats = seats

@@ -18,6 +18,10 @@ __all__ = ["handle_append_entries_reply", "propose", "send_appends"]
 
 _NO_ENTRIES: Final[tuple[LogEntry, ...]] = ()
 
+_MAX_TURN_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of commands after which a follower has had its turn in one drain: one that is far behind catches up
+page by page, while heartbeats, the other followers and new events are not kept waiting for its window."""
+
 
 def accepts(st: State, size: i64) -> bool:
     """Whether a command of `size` bytes fits beside what is uncommitted. One always fits alone."""
@@ -44,6 +48,7 @@ def send_appends(st: State) -> None:
     batch: tuple[LogEntry, ...] = _NO_ENTRIES
     for follower in st.followers:
         sent = False
+        turn: i64 = 0
         if follower.next <= st.snapshot_index or follower.state is SNAPSHOT:
             _consider_snapshot(st, follower)
         while follower.next <= st.last_index and follower.can_send(st.max_inflight, st.max_inflight_bytes):
@@ -56,6 +61,10 @@ def send_appends(st: State) -> None:
             _send(st, follower, batch)
             follower.sent(batch[-1].index, batch_size)
             sent = True
+            turn += batch_size
+            if turn >= _MAX_TURN_BYTES:
+                st.work = True  # the next drain goes on, if there is more
+                break
         if not sent and (st.heartbeat_due or _owes_commit(st, follower)):
             _send(st, follower, _NO_ENTRIES)
     st.heartbeat_due = False

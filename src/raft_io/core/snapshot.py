@@ -42,7 +42,6 @@ def taken(st: State, index: i64, data: bytes | SnapshotData) -> None:
     membership = adoption.as_of(st, index)
     if not membership.voters:
         return
-    st.snapshot_asked = 0
     durability.compact(st, Snapshot(index, term_of(st, index), membership, data))
 
 
@@ -155,7 +154,6 @@ def _stage(st: State, message: InstallSnapshot) -> None:
     snapshot = Snapshot(message.index, message.snapshot_term, message.membership, whole)
     durability.replace_log(st, snapshot)
     st.restoring = snapshot
-    st.snapshot_asked = 0
     _reply(st, message, True, message.index)
 
 

@@ -320,7 +320,7 @@ class State:
         self.snapshot_index: i64 = 0 if snapshot is None else snapshot.index
         self.snapshot_term: i64 = 0 if snapshot is None else snapshot.term
         self.snapshot_asked: i64 = 0
-        """The index of the `TakeSnapshot` that is not answered yet."""
+        """The index of the last `TakeSnapshot`; up to the snapshot's it says nothing any more."""
         self.staging: Staging | None = None
         self.restoring: Snapshot | None = None
         """What the state machine is to be reset to once it is durable here."""
