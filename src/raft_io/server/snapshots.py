@@ -333,12 +333,14 @@ class Snapshots:
         self._asking: list[Waiter] = []
         self._writing: list[Waiter] = []
         self._saved: list[tuple[int, Index, Waiter]] = []
-        """With the ticket by which it is durable; `0`: not known yet."""
+        """With the ticket by which it is durable."""
+        self._fresh: list[tuple[Index, Waiter]] = []
+        """Saved since the last drain: it will tell the ticket."""
 
     @property
     def settling(self) -> bool:
         """Whether somebody waits for one that is saved."""
-        return bool(self._saved)
+        return bool(self._saved or self._fresh)
 
     @property
     def asking(self) -> int:
@@ -372,16 +374,18 @@ class Snapshots:
 
     def saved(self) -> None:
         """The log has it."""
-        self._saved.extend([(0, self.index, waiter) for waiter in self._writing])
+        self._fresh.extend([(self.index, waiter) for waiter in self._writing])
         self.index = 0
         self._writing = []
 
-    def await_durable(self, ticket: int) -> None:
+    def drained(self, ticket: int) -> None:
         """What was saved is durable with this ticket; without one (`0`) it was not needed any more."""
-        if ticket:
-            self._saved = [(known or ticket, index, waiter) for known, index, waiter in self._saved]
-        else:
-            self.durable(0)
+        for index, waiter in self._fresh:
+            if ticket:
+                self._saved.append((ticket, index, waiter))
+            else:
+                self.answers.append((waiter, True, index))
+        self._fresh = []
 
     def durable(self, ticket: int) -> None:
         """This ticket and all before are settled."""
@@ -392,10 +396,12 @@ class Snapshots:
 
     def abandon(self, error: Exception) -> None:
         """The node stops."""
-        waiters = [*self._asking, *self._writing, *[waiter for _, _, waiter in self._saved]]
+        saved = [*[waiter for _, waiter in self._fresh], *[waiter for _, _, waiter in self._saved]]
+        waiters = [*self._asking, *self._writing, *saved]
         self.answers.extend([(waiter, False, error) for waiter in waiters])
         self._asking = []
         self._writing = []
+        self._fresh = []
         self._saved = []
 
 
