@@ -12,7 +12,7 @@ from raft_io import RaftConfig, wire
 from raft_io.cli.config import SETTINGS
 from raft_io.kv import server, strings
 from raft_io.kv.commands import TABLE
-from raft_io.server import RaftServer, frames, requests, sessions, transport
+from raft_io.server import RaftServer, frames, joining, link, requests, sessions, settings
 
 
 def section(page: str, heading: str) -> str:
@@ -100,11 +100,15 @@ def test_the_limits_are_as_documented() -> None:
         "wire.md",
         f"1 to {frames.MAX_FRAME // MIB} MiB",
         f"before the introduction at most {frames.MAX_GREETING}",
-        f"Both have {transport.GREETING_TIMEOUT:.0f} seconds",
-        f"made again after {transport.FIRST_DELAY} seconds",
-        f"at most {transport.LONGEST_DELAY:.0f} second",
-        f"which {transport.MAX_UNSENT // MIB} MiB wait already",
+        f"Both have {link.GREETING_TIMEOUT:.0f} seconds",
+        f"made again after {link.FIRST_DELAY} seconds",
+        f"at most {link.LONGEST_DELAY:.0f} second",
+        f"which {link.MAX_UNSENT // MIB} MiB wait already",
+        f"at most {link.MAX_BULK // MIB} MiB of them",
+        f"at most {frames.MAX_JSON // MIB} MiB. An answer",
     )
+    says("membership.md", f"at most {joining.CLOSE} entries behind")
+    says("server.md", f"`snapshot_threshold` {settings.DEFAULTS['snapshot_threshold']:,}")
     says(
         "store.md",
         f"within {server.TIMEOUT:.0f} seconds",
@@ -115,6 +119,9 @@ def test_the_limits_are_as_documented() -> None:
 
 def test_the_public_calls_of_the_server_are_documented() -> None:
     text = section("server.md", "The node")
-    for name in ("propose", "read", "wait_for_leader", "leader", "status", "start", "stop", "wait_stopped"):
-        assert hasattr(RaftServer, name)
-        assert re.search(rf"^\|.*`(await )?{name}\b", text, flags=re.MULTILINE)
+    public = {name for name in dir(RaftServer) if not name.startswith("_")}
+    # What servers of clients and the cluster's own operations use.
+    inside = {"deadline", "end", "schedule", "set_member", "submit"}
+    assert {"propose", "read", *inside} <= public
+    for name in public - inside:
+        assert re.search(rf"^\|.*`(await )?{name}\b", text, flags=re.MULTILINE), name

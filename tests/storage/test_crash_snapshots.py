@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from tests.storage.test_crash import COINS, At, Crash, coin, never
 
 from raft_io.core.types import (
     HardState,
@@ -16,11 +17,11 @@ from raft_io.core.types import (
     SnapshotData,
     SnapshotMeta,
     data_checksum,
+    data_size,
     read_data,
 )
 from raft_io.errors import CorruptLogError, StorageError
-from raft_io.storage import FileData, MemoryFileSystem, WalLog
-from tests.storage.test_crash import COINS, At, Crash, coin, never
+from raft_io.storage import MemoryFileSystem, WalLog
 
 PATH = "/data/node-1/log"
 SEGMENT = 2048
@@ -189,8 +190,7 @@ def found_in(log: WalLog) -> State:
     base = 0
     if snapshot is not None:
         base = int(snapshot.index)
-        size = snapshot.data.size if isinstance(snapshot.data, FileData) else len(snapshot.data)
-        saved = (base, int(snapshot.term), read_data(snapshot.data, 0, size))
+        saved = (base, int(snapshot.term), read_data(snapshot.data, 0, data_size(snapshot.data)))
         assert snapshot.membership == MEMBERS
         assert log.term_at(base) == snapshot.term
     tail = list(log.entries(1, base))

@@ -283,7 +283,7 @@ def test_a_newer_version_is_named_and_left_alone() -> None:
     data[12:16] = (3).to_bytes(4, "little")
     data[8:12] = value(bytes(data[:8] + data[12:512])).to_bytes(4, "little")
     newer = replaced(fs, FIRST, bytes(data))
-    with pytest.raises(StorageError, match="version 3.*up to 2") as caught:
+    with pytest.raises(StorageError, match=r"version 3.*up to 2") as caught:
         reopened(newer)
     assert not isinstance(caught.value, CorruptLogError)
     assert contents(newer, FIRST) == bytes(data)

@@ -23,6 +23,8 @@ __all__ = ["Identity", "check_log", "check_voters", "has_identity", "open_identi
 VERSION: Final = 1
 FILE_NAME: Final = "identity.json"
 WHAT: Final = "the identity file"
+SALVAGED: Final = "salvaged.json"
+"""Beside the log once it has been salvaged (`raft_io.storage.recover`): its node may come back by joining."""
 
 
 @final
@@ -100,18 +102,29 @@ def open_identity(
             _compare(where, found, Identity(cluster_id, node_id, found.voters, found.incarnation))
             fs.sync_dir(where)
             return found
-        if _has_log(fs, where, names):
-            raise IdentityError(
-                f"{where} holds a log but no {FILE_NAME}, so whose log it is cannot be told; "
-                f"put the file back: a node that starts without its log may vote twice"
-            )
         made = Identity(cluster_id, node_id, voters, incarnation_factory())
+        if _has_log(fs, where, names):
+            _check_salvaged(where, names, made)
         write_file(fs, path, encode(made))
     except (FileExistsError, NotADirectoryError) as error:
         raise StorageError(f"open {where}", "it is not a directory") from error
     except OSError as error:
         raise StorageError.wrap(f"open {path}", error) from error
     return made
+
+
+def _check_salvaged(where: str, names: list[str], made: Identity) -> None:
+    """A log without an identity is fine for a node that joins, if it was salvaged."""
+    if SALVAGED not in names:
+        raise IdentityError(
+            f"{where} holds a log but no {FILE_NAME}, so whose log it is cannot be told; "
+            f"put the file back: a node that starts without its log may vote twice"
+        )
+    if made.voters:
+        raise IdentityError(
+            f"{where} holds a log that was salvaged: what its node acknowledged may be gone, so that it may "
+            "only come back by joining, as a learner: raft-io serve --join"
+        )
 
 
 def has_identity(fs: FileSystem, data_dir: str | os.PathLike[str]) -> bool:

@@ -135,20 +135,13 @@ class Segments:
         That is decided again at each open: a crash may have come between the snapshot and the record that
         says so. Raises `CorruptLogError` if entries between the two are missing.
         """
-        base = int(index.base)
-        covered = 0 if snapshot is None else int(snapshot.index)
-        if covered < base or (snapshot is None and self._first > 1):
-            if self._first > 1:
-                number = self._first - 1
-                path = os.path.join(self.path, segment_name(number))
-                raise corrupt(f"segment {number} is missing: no snapshot stands for it", path, 0)
-            path = os.path.join(self.path, snapshot_name(base))
-            raise corrupt(f"a snapshot is missing: the log begins behind entry {base}", path, 0)
+        check_covered(self.path, self._first, index, snapshot)
         if snapshot is None:
             return False
-        if covered == base and index.base_term < 0:
+        covered = int(snapshot.index)
+        if covered == index.base and index.base_term < 0:
             index.base_term = snapshot.term
-            if index.last_index == base:
+            if index.last_index == covered:
                 self.last_term = int(snapshot.term)
         if index.term_at(covered) == snapshot.term:
             return False
@@ -340,6 +333,20 @@ class Segments:
                 file.close()
         finally:
             self._lock.close()
+
+
+def check_covered(directory: str, first: int, index: LogIndex, snapshot: Snapshot | None) -> None:
+    """Raise `CorruptLogError` unless the log in `directory` is whole: its first segment is `first`, its
+    entries are those in `index`, and `snapshot` must stand for what is before them."""
+    if int(index.base) <= (0 if snapshot is None else snapshot.index) and (
+        snapshot is not None or first == 1
+    ):
+        return
+    if first > 1:
+        path = os.path.join(directory, segment_name(first - 1))
+        raise corrupt(f"segment {first - 1} is missing, and no snapshot stands for it", path, 0)
+    path = os.path.join(directory, snapshot_name(int(index.base)))
+    raise corrupt(f"a snapshot is missing: the log begins behind entry {index.base}", path, 0)
 
 
 def check_start(header: SegmentHeader, number: int, index: LogIndex, before: Scan | None, path: str) -> None:

@@ -55,7 +55,7 @@ class FileData(SnapshotData):
         self.checksum = TAG | crc
         self.blocks = blocks
         self.file: File | None = file
-        self._block = block
+        self.block = block
         self.abandoned: list[str] | None = None
         """Where to leave the path if nobody wants the file: it is temporary. `None` once it has its name."""
 
@@ -67,8 +67,8 @@ class FileData(SnapshotData):
         end = min(offset + size, self.size)
         if offset >= end:
             return b""
-        start = offset // self._block * self._block
-        parts = [self._verified(at, end) for at in range(start, end, self._block)]
+        start = offset // self.block * self.block
+        parts = [self._verified(at, end) for at in range(start, end, self.block)]
         if len(parts) == 1:
             return parts[0][offset - start : end - start]
         parts[0] = parts[0][offset - start :]
@@ -79,12 +79,12 @@ class FileData(SnapshotData):
         file = self.file
         if file is None:
             raise StorageError(f"read {self.path}", "the snapshot is closed")
-        size = min(self._block, self.size - start)
+        size = min(self.block, self.size - start)
         try:
             data = read_up_to(file, size, HEADER + start)
         except OSError as error:
             raise StorageError.wrap(f"read {self.path}", error) from error
-        number = start // self._block
+        number = start // self.block
         if len(data) < size:
             raise damaged("the snapshot is cut off", self.path, HEADER + start + len(data))
         if value(data).to_bytes(4, "little") != self.blocks[4 * number : 4 * number + 4]:
@@ -94,7 +94,7 @@ class FileData(SnapshotData):
     def verify(self) -> None:
         """Read all of it. Raises as `read` does."""
         crc = 0
-        for start in range(0, self.size, self._block):
+        for start in range(0, self.size, self.block):
             crc = extend(crc, self._verified(start, self.size))
         if TAG | crc != self.checksum:
             raise damaged("the checksum of the contents does not match", self.path, HEADER)
