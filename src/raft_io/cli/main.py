@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from raft_io._version import __version__
-from raft_io.cli import backup, bench, dev, members, restore, serve, snapshot, status, transfer
+from raft_io.cli import backup, bench, dev, members, recover, restore, serve, snapshot, status, transfer, wal
 from raft_io.cli.errors import FAILED, MISUSED, CommandFailedError
 
 __all__ = ["main"]
@@ -23,6 +23,8 @@ COMMANDS = {
     "snapshot": snapshot,
     "backup": backup,
     "restore": restore,
+    "wal": wal,
+    "recover": recover,
     "bench": bench,
 }
 """Each module has `add_arguments(parser)` and `run(options) -> int`; its docstring is its help."""

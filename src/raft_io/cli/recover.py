@@ -201,9 +201,10 @@ def _salvage(options: argparse.Namespace, where: str) -> int:
         print(in_words(finding))
     for path in done.moved:
         print(f"set aside: {path}")
+    print(f"node {options.id}: entries up to {done.last_index} are left")
     print(
-        f"node {options.id}: entries up to {done.last_index} are left. It may have forgotten what it promised,"
+        "It may have forgotten what it promised, and can only come back as a new member; then give the peer"
     )
-    print("and can only come back as a new member, with a member's peer address:")
+    print("address of any member:")
     print("raft-io serve --config FILE --join HOST:PORT")
     return 0

@@ -77,11 +77,11 @@ def in_words(finding: Finding) -> str:
 def _inspect(options: argparse.Namespace) -> int:
     where = log_directory(options.path)
     if options.json:
+        if options.entries and not options.records:
+            raise UsageError("--entries with --json needs --records")
         for item in walk(where):
             if options.records or not isinstance(item, RecordInfo):
                 print(json.dumps(_as_json(item, options.entries)))
-            elif options.entries:
-                raise UsageError("--entries with --json needs --records")
         return 0
     print(f"{where}{' (in use by a node that runs)' if in_use(where) else ''}")
     summary = Summary()
@@ -102,20 +102,34 @@ class Summary:
         self.findings: list[Finding] = []
         self.segments: list[list[object]] = []
         self.hard_state = HardState()
-        self.last = (0, 0)
+        self._last = 0
+        self._terms = [(0, 0)]
+        """Where each term begins: index and term."""
+        self._members: list[LogEntry] = []
+
+    @property
+    def last(self) -> tuple[int, int]:
         """Index and term of the last entry."""
-        self.membership: tuple[int, Membership] | None = None
-        """The last one, and the index of its entry or snapshot."""
+        found = (self._last, self._terms[-1][1])
+        return max([found, *[(each.index, each.term) for each in self.snapshots]])
+
+    @property
+    def membership(self) -> tuple[int, Membership] | None:
+        """The last one, and the index of its entry or snapshot; `None`: the log holds none."""
+        found = [(each.index, each.membership) for each in self.snapshots]
+        found += [(each.index, decode_membership(each.command)) for each in self._members[-1:]]
+        return max(found, key=lambda each: each[0], default=None)
 
     def take(self, item: Item) -> None:
         """Count one more thing."""
         if isinstance(item, SnapshotInfo):
             self.snapshots.append(item)
-            self.membership = (item.index, item.membership)
-            self.last = (item.index, item.term)
         elif isinstance(item, SegmentInfo):
             self.segments.append([Path(item.path).name, item.version, 0, None, None, in_bytes(item.capacity)])
             self.hard_state = item.hard_state
+            if len(self.segments) == 1:
+                self._cut(0)
+                self._begin(item.last_index, item.last_term)
         elif isinstance(item, RecordInfo):
             self._take_record(item)
         else:
@@ -127,17 +141,30 @@ class Summary:
         if record.hard_state is not None:
             self.hard_state = record.hard_state
         if record.reset is not None:
-            self.last = record.reset
+            self._cut(0)
+            self._begin(*record.reset)
+        if record.cut:
+            self._cut(record.cut - 1)
         if record.entries:
             row[3] = record.entries[0].index if row[3] is None else row[3]
             row[4] = record.entries[-1].index
-            if record.entries[-1].index >= self.last[0] or record.cut:
-                self.last = (record.entries[-1].index, record.entries[-1].term)
-        elif record.cut:
-            self.last = (record.cut - 1, self.last[1])
         for entry in record.entries:
+            self._begin(entry.index, entry.term)
             if entry.kind is EntryKind.MEMBERSHIP:
-                self.membership = (entry.index, decode_membership(entry.command))
+                self._members.append(entry)
+
+    def _begin(self, index: int, term: int) -> None:
+        self._last = index
+        if term != self._terms[-1][1]:
+            self._terms.append((index, term))
+
+    def _cut(self, last: int) -> None:
+        """What is behind `last` is gone."""
+        self._last = min(self._last, last)
+        while self._terms[-1][0] > last:
+            self._terms.pop()
+        while self._members and self._members[-1].index > last:
+            self._members.pop()
 
     def show(self) -> None:
         """Print it."""
