@@ -2,151 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from tests.scenarios import show
-from tests.sim.crash_log import CrashLog
+from tests.scenarios.host import Host, Machine, Packet
 
 from raft_io import (
-    Action,
     AppendEntries,
-    Apply,
+    ChangeMembership,
     Event,
     HardState,
     LogEntry,
-    Message,
     NodeId,
+    PreVote,
     Propose,
     RaftConfig,
-    RaftError,
-    RaftNode,
+    ReadIndex,
     Receive,
+    RequestVote,
     Role,
-    Send,
+    SnapshotTaken,
     Status,
-    StorageError,
-    Sync,
-    Synced,
     SyncFailed,
     Tick,
+    TransferLeadership,
 )
-
-
-class Packet(NamedTuple):
-    sender: NodeId
-    to: NodeId
-    message: Message
-
-    def __str__(self) -> str:
-        return f"{self.sender} -> {self.to}: {show.message(self.message)}"
-
-
-class Ticket(NamedTuple):
-    number: int
-    position: int
-    held: list[Packet]
-
-
-class Host:
-    """A node with its log and its driver. `say` takes one line of output."""
-
-    def __init__(self, config: RaftConfig, deferred: bool, say: Callable[[str], None]) -> None:
-        self.config = config
-        self.deferred = deferred
-        self.say = say
-        self.log = CrashLog(node_may_sync=not deferred)
-        self.node: RaftNode | None = None
-        self.tickets: list[Ticket] = []
-
-    def start(self, applied: int = 0) -> None:
-        self.log.on_append = self._appended
-        self.log.on_truncate = self._truncated
-        self.node = RaftNode(self.config, self.log, applied=applied, deferred_sync=self.deferred)
-        self.node._state.check()
-
-    def crash(self) -> None:
-        lost = len(self.log.unsynced)
-        self.node = None
-        self.tickets.clear()
-        self.log.crash()
-        self.say(f"{self.config.id}: down" + (f", {lost} writes not synced are lost" if lost else ""))
-
-    def take(self, event: Event) -> list[Packet]:
-        """Feed the event, say what changed, return what may be sent."""
-        node = self.running()
-        before = node.status
-        try:
-            actions = self._actions(node, event)
-        except StorageError as error:
-            self.say(f"{self.config.id}: dead, {error}")
-            self.node = None
-            return []
-        except RaftError as error:
-            self.say(f"{self.config.id}: refuses, {error}")
-            return []
-        node._state.check()
-        self._changes(before, node.status)
-        return self._carry_out(actions)
-
-    def running(self) -> RaftNode:
-        if self.node is None:
-            raise ValueError(f"node {self.config.id} is down")
-        return self.node
-
-    def synced(self, number: int) -> list[Packet]:
-        """The sync of a ticket is done, and that of every earlier one."""
-        done = [ticket for ticket in self.tickets if ticket.number <= number]
-        self.tickets = self.tickets[len(done) :]
-        if done:
-            self.log.persist(done[-1].position)
-        released = [packet for ticket in done for packet in ticket.held]
-        for packet in released:
-            self.say(str(packet))
-        return released + self.take(Synced(number))
-
-    def _actions(self, node: RaftNode, event: Event) -> list[Action]:
-        if not self.deferred:
-            return node.step(event)
-        node.feed(event)
-        return node.drain()
-
-    def _appended(self, previous: LogEntry | None, entries: Sequence[LogEntry]) -> None:
-        self.say(f"{self.config.id}: appends {show.entries(entries)}")
-
-    def _truncated(self, removed: Sequence[LogEntry]) -> None:
-        self.say(f"{self.config.id}: removes {show.entries(removed)}")
-
-    def _changes(self, before: Status, now: Status) -> None:
-        if show.standing(before) != show.standing(now):
-            self.say(f"{now.id}: {show.standing(now)}")
-        if before.commit_index != now.commit_index:
-            self.say(f"{now.id}: commits through {now.commit_index}")
-
-    def _carry_out(self, actions: list[Action]) -> list[Packet]:
-        released: list[Packet] = []
-        held: list[Packet] | None = None
-        applied: list[LogEntry] = []
-        for action in actions:
-            match action:
-                case Send():
-                    packet = Packet(self.config.id, action.to, action.message)
-                    self.say(str(packet) if held is None else f"    then {packet}")
-                    (released if held is None else held).append(packet)
-                case Apply():
-                    applied.append(LogEntry(action.term, action.index, action.command))
-                case Sync(ticket):
-                    held = []
-                    self.tickets.append(Ticket(ticket, self.log.position, held))
-                    self.say(f"{self.config.id}: asks for sync {ticket}")
-        if applied:
-            self.say(f"{self.config.id}: applies {show.entries(applied)}")
-        return released
 
 
 def _link(word: str) -> tuple[NodeId, NodeId]:
     sender, to = word.split("->")
     return int(sender), int(to)
+
+
+def _ids(text: str) -> list[NodeId]:
+    return [int(word) for word in text.split(",")]
+
+
+SWITCH = {"on": True, "off": False}
+
+
+@dataclass
+class Words:
+    """What stands behind the name of a command: words, and `name=value` pairs."""
+
+    plain: list[str]
+    named: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, words: list[str]) -> Words:
+        return cls(
+            [word for word in words if "=" not in word],
+            dict(word.split("=") for word in words if "=" in word),
+        )
+
+    def options(self) -> dict[str, object]:
+        """The pairs as options of `RaftConfig`."""
+        found: dict[str, object] = {}
+        for name, value in self.named.items():
+            low, _, high = value.partition("..")
+            found[name] = SWITCH[value] if value in SWITCH else (int(low), int(high)) if high else int(low)
+        return found
 
 
 class World:
@@ -162,19 +78,40 @@ class World:
     def run(self, words: list[str]) -> list[str]:
         """One command; returns what it brought about.
 
-        - `nodes N [deferred] [option=value ...]`: N fresh nodes; with `deferred` they sync by ticket.
+        Nodes and their disks:
+        - `nodes N [deferred] [voters=1,2,3] [tail=T] [option=value ...]`: N fresh nodes; with `deferred` they
+          sync by ticket; who is no voter is to join; a log keeps T entries behind a snapshot.
+        - `config N option=value ...`: node N starts again with these options.
         - `log N terms ... [term=T] [vote=V]`: node N starts again on this log, given by its entries' terms.
-        - `tick N [count]`; `timeout N`: ticks until it campaigns; `propose N command`.
+        - `crash N`, `restart N [applied]`, `wipe N`: it starts again on an empty disk, and is to join.
+        - `synced N ticket`, `syncfailed N ticket`; `damage N`: the next snapshot that arrives there is.
+
+        Events:
+        - `tick N [count]`; `timeout N`: ticks until it asks for votes; `propose N command`.
+        - `read N context`, `transfer N target`, `change N voters=1,2 [learners=3]`.
+        - `snapshot N`: of what it was asked for, else of its present state.
+        - `elect N`: it asks for votes, gets them, and all are told: shown is only what came of it.
+        - `run count`: so many ticks at every node, with everything delivered after each.
+
+        The network:
         - `deliver`: everything, until nothing moves; `deliver A->B ...`: what is there now, in order.
         - `settle`: like `deliver`, and every sync is done as soon as it is asked for.
         - `repair A->B`: A and B alone talk until they have nothing to say; counts the round trips.
-        - `drop [A->B ...]`, `duplicate A->B`, `hold A->B`: lost, doubled, kept; `release`: what was held.
-        - `cut A->B ...`, `isolate N`, `heal`: a cut link loses what is delivered on it.
-        - `crash N`, `restart N [applied]`, `synced N ticket`, `syncfailed N ticket`.
-        - `logs`, `status [N ...]`, `progress N`, `flying`: look.
+        - `drop [A->B ...]`, `duplicate A->B`, `hold A->B`, `copy A->B`: lost, doubled, kept back, a copy kept
+          back; `release`: what was kept.
+        - `cut A->B ...`, `isolate N`, `heal [A->B ...]`: a cut link loses what is delivered on it.
+
+        To look: `logs`, `status [N ...]`, `members [N ...]`, `progress N`, `flying`.
+
+        Before a command, `briefly` leaves the messages out of what is shown, `silently` everything.
         """
         self.output = []
         name, *arguments = words
+        if name == "silently":
+            self.run(arguments)
+            return []
+        if name == "briefly":
+            return [line for line in self.run(arguments) if " -> " not in line]
         command: Callable[[list[str]], None] = getattr(self, f"do_{name}")
         command(arguments)
         return self.output
@@ -182,32 +119,65 @@ class World:
     def say(self, line: str) -> None:
         self.output.append(line)
 
+    # Nodes and their disks.
+
     def do_nodes(self, words: list[str]) -> None:
+        given = Words.of(words)
+        ids = range(1, int(given.plain[0]) + 1)
+        voters = _ids(given.named.pop("voters", ",".join(map(str, ids))))
+        tail = int(given.named.pop("tail", "0"))
+        deferred = "deferred" in given.plain
         self.hosts.clear()
         self.flying.clear()
         self.held.clear()
         self.cuts.clear()
-        ids = range(1, int(words[0]) + 1)
-        options: dict[str, object] = {}
-        for word in words[1:]:
-            if word != "deferred":
-                name, value = word.split("=")
-                low, _, high = value.partition("..")
-                options[name] = (int(low), int(high)) if high else int(low)
         for node in ids:
-            config = RaftConfig(node, ids).replace(**options)
-            self.hosts[node] = Host(config, "deferred" in words, self.say)
+            config = RaftConfig(node, voters) if node in voters else RaftConfig.joining(node)
+            self.hosts[node] = Host(config.replace(**given.options()), deferred, tail, self.say)
             self.hosts[node].start()
 
-    def do_log(self, words: list[str]) -> None:
-        host = self.hosts[int(words[0])]
-        terms = [int(word) for word in words[1:] if "=" not in word]
-        named = dict(word.split("=") for word in words[1:] if "=" in word)
-        vote = int(named["vote"]) if "vote" in named else None
-        state = HardState(int(named.get("term", max(terms, default=0))), vote)
-        host.log = CrashLog(node_may_sync=not host.deferred)
-        host.log.load([LogEntry(term, index) for index, term in enumerate(terms, start=1)], state)
+    def do_config(self, words: list[str]) -> None:
+        given = Words.of(words)
+        host = self.hosts[int(given.plain[0])]
+        host.config = host.config.replace(**given.options())
         host.start()
+
+    def do_log(self, words: list[str]) -> None:
+        given = Words.of(words)
+        host = self.hosts[int(given.plain[0])]
+        terms = [int(word) for word in given.plain[1:]]
+        vote = int(given.named["vote"]) if "vote" in given.named else None
+        state = HardState(int(given.named.get("term", max(terms, default=0))), vote)
+        host.disk = host.empty_disk()
+        host.disk.load([LogEntry(term, index) for index, term in enumerate(terms, start=1)], state)
+        host.start()
+
+    def do_crash(self, words: list[str]) -> None:
+        self.hosts[int(words[0])].crash()
+
+    def do_restart(self, words: list[str]) -> None:
+        host = self.hosts[int(words[0])]
+        host.start(int(words[1]) if len(words) > 1 else 0)
+        self.say(f"{host.config.id}: {show.summary(host.running().status)}")
+
+    def do_wipe(self, words: list[str]) -> None:
+        host = self.hosts[int(words[0])]
+        host.config = host.config.replace(peers=(), joins=True)
+        host.disk = host.empty_disk()
+        host.machine = Machine()
+        self.do_restart(words[:1])
+
+    def do_damage(self, words: list[str]) -> None:
+        self.hosts[int(words[0])].disk.damage_next = True
+
+    def do_synced(self, words: list[str]) -> None:
+        host = self.hosts[int(words[0])]
+        self.flying.extend(host.synced(int(words[1])))
+
+    def do_syncfailed(self, words: list[str]) -> None:
+        self._take(int(words[0]), SyncFailed(int(words[1]), "Input/output error"))
+
+    # Events.
 
     def do_tick(self, words: list[str]) -> None:
         for _ in range(int(words[1]) if len(words) > 1 else 1):
@@ -217,13 +187,50 @@ class World:
         host = self.hosts[int(words[0])]
         term = host.running().term
         for _ in range(host.config.election_timeout[1]):
-            self._take(host.config.id, Tick())
-            if host.running().term > term:
+            sent = host.take(Tick())
+            self.flying.extend(sent)
+            asks = any(isinstance(packet.message, (PreVote, RequestVote)) for packet in sent)
+            if asks or host.running().term > term:
                 return
-        raise ValueError("it does not campaign")
+        raise ValueError("it asks for no votes")
 
     def do_propose(self, words: list[str]) -> None:
         self._take(int(words[0]), Propose(" ".join(words[1:]).encode()))
+
+    def do_read(self, words: list[str]) -> None:
+        self._take(int(words[0]), ReadIndex(words[1].encode()))
+
+    def do_transfer(self, words: list[str]) -> None:
+        self._take(int(words[0]), TransferLeadership(int(words[1])))
+
+    def do_change(self, words: list[str]) -> None:
+        given = Words.of(words)
+        learners = _ids(given.named["learners"]) if "learners" in given.named else []
+        self._take(int(given.plain[0]), ChangeMembership(_ids(given.named["voters"]), learners))
+
+    def do_snapshot(self, words: list[str]) -> None:
+        host = self.hosts[int(words[0])]
+        index = host.asked.pop(0) if host.asked else host.running().last_applied
+        self._take(host.config.id, SnapshotTaken(index, host.machine.text(index).encode()))
+
+    def do_elect(self, words: list[str]) -> None:
+        node = int(words[0])
+        self.do_timeout(words)
+        self.do_settle([])
+        self.output.clear()
+        for each, host in self.hosts.items():
+            status = host.node.status if host.node is not None else None
+            if status is not None and (each == node or status.leader == node):
+                self.say(f"{each}: {show.standing(status)}")
+
+    def do_run(self, words: list[str]) -> None:
+        for _ in range(int(words[0])):
+            for node, host in self.hosts.items():
+                if host.node is not None:
+                    self._take(node, Tick())
+            self.do_settle([])
+
+    # The network.
 
     def do_deliver(self, words: list[str]) -> None:
         if words:
@@ -248,7 +255,7 @@ class World:
         trips = 0
         while talk := self._pick([f"{one}->{other}", f"{other}->{one}"]):
             for packet in talk:
-                apart = self.hosts[one].log.held != self.hosts[other].log.held
+                apart = self.hosts[one].disk.now.entries != self.hosts[other].disk.now.entries
                 trips += apart and isinstance(packet.message, AppendEntries)
                 self._deliver(packet)
         self.say(f"round trips until the logs agree: {trips}")
@@ -267,6 +274,10 @@ class World:
     def do_hold(self, words: list[str]) -> None:
         self.held.extend(self._pick(words))
 
+    def do_copy(self, words: list[str]) -> None:
+        links = [_link(word) for word in words]
+        self.held.extend([packet for packet in self.flying if (packet.sender, packet.to) in links])
+
     def do_release(self, words: list[str]) -> None:
         self.flying.extend(self.held)
         self.held.clear()
@@ -280,41 +291,32 @@ class World:
             self.cuts.update({(node, other), (other, node)})
 
     def do_heal(self, words: list[str]) -> None:
-        self.cuts.clear()
+        self.cuts.difference_update([_link(word) for word in words] or self.cuts.copy())
 
-    def do_crash(self, words: list[str]) -> None:
-        self.hosts[int(words[0])].crash()
-
-    def do_restart(self, words: list[str]) -> None:
-        host = self.hosts[int(words[0])]
-        host.start(int(words[1]) if len(words) > 1 else 0)
-        self.say(f"{host.config.id}: {show.summary(host.running().status)}")
-
-    def do_synced(self, words: list[str]) -> None:
-        host = self.hosts[int(words[0])]
-        self.flying.extend(host.synced(int(words[1])))
-
-    def do_syncfailed(self, words: list[str]) -> None:
-        self._take(int(words[0]), SyncFailed(int(words[1]), "Input/output error"))
+    # To look.
 
     def do_logs(self, words: list[str]) -> None:
         for node, host in self.hosts.items():
-            self.say(f"{node}: {show.terms(host.log.held)}")
+            self.say(f"{node}: {show.terms(host.disk.now.entries, host.disk.now.covered)}")
+
+    def _statuses(self, words: list[str]) -> list[tuple[NodeId, Status | None]]:
+        hosts = [(int(word), self.hosts[int(word)]) for word in words] or list(self.hosts.items())
+        return [(node, None if host.node is None else host.node.status) for node, host in hosts]
 
     def do_status(self, words: list[str]) -> None:
-        for node in [int(word) for word in words] or list(self.hosts):
-            here = self.hosts[node].node
-            self.say(f"{node}: {'down' if here is None else show.summary(here.status)}")
+        for node, status in self._statuses(words):
+            self.say(f"{node}: {'down' if status is None else show.summary(status)}")
+
+    def do_members(self, words: list[str]) -> None:
+        for node, status in self._statuses(words):
+            self.say(f"{node}: {'down' if status is None else show.membership(status.membership)}")
 
     def do_progress(self, words: list[str]) -> None:
         node = self.hosts[int(words[0])].running()
         if node.role is not Role.LEADER:
             raise ValueError("only a leader knows")
         for each in node.status.followers:
-            self.say(
-                f"{each.id}: {each.state}, match {each.match_index}, next {each.next_index}, "
-                f"in flight {each.inflight}"
-            )
+            self.say(show.progress(each))
 
     def do_flying(self, words: list[str]) -> None:
         for packet in self.flying:
