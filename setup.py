@@ -22,7 +22,10 @@ COMPILED = [
     ],
     *[
         SOURCE / "kv" / f"{name}.py"
-        for name in ("batch", "commands", "glob", "keys", "keyspace", "resp", "server", "strings")
+        for name in (
+            *("batch", "commands", "expiry", "first", "glob", "keys", "keyspace", "plan", "records"),
+            *("removals", "resp", "saved", "server", "slots", "strings", "timers"),
+        )
     ],
 ]
 

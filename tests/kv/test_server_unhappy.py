@@ -26,7 +26,14 @@ from tests.kv.clients import (
 )
 from tests.server.hosts import eventually, free_ports
 
-from raft_io import CommandError, NotLeaderError, OverloadedError, RaftError, SessionExpiredError
+from raft_io import (
+    CommandError,
+    NotLeaderError,
+    OverloadedError,
+    RaftError,
+    SessionExpiredError,
+    TransferInProgressError,
+)
 from raft_io.kv.batch import decode_batch, encode_batch
 from raft_io.kv.store import KeyValueStore
 from raft_io.server import RaftServer
@@ -327,6 +334,7 @@ def test_the_request_is_given_the_time_that_was_asked_for() -> None:
 
 FAILURES = [
     (NotLeaderError(2), NO_LEADER, NO_LEADER),
+    (TransferInProgressError(), NO_LEADER, NO_LEADER),
     (TimeoutError("the outcome is unknown"), UNKNOWN, NO_QUORUM),
     (OverloadedError("too much waits"), b"-BUSY too much waits\r\n", b"-BUSY too much waits\r\n"),
     (SessionExpiredError("forgotten"), b"-TIMEOUT forgotten\r\n", b"-TIMEOUT forgotten\r\n"),

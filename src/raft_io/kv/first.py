@@ -14,13 +14,13 @@ from raft_io.kv.strings import SYNTAX
 
 __all__ = ["CONNECTION", "REFUSED", "STORE", "set_"]
 
-STORE: Final = (
+STORE: Final[tuple[str, ...]] = (
     *("get", "getdel", "mget", "mset", "msetnx", "setnx", "del", "exists", "incr", "decr", "incrby"),
     *("decrby", "append", "strlen", "getrange", "type", "keys", "scan", "dbsize", "flushdb"),
 )
 """The commands that mean the same as today; SET means less."""
 
-CONNECTION: Final = (
+CONNECTION: Final[tuple[str, ...]] = (
     *("ping", "echo", "hello", "auth", "select", "command", "info", "client", "config", "quit", "reset"),
 )
 """Those that the store does not carry out; in a batch they are an error."""

@@ -54,6 +54,9 @@ _BLOCK: Final = 256 * 1024
 _BURST: Final = 64 * 1024
 """Bytes written at a time, without a pause."""
 
+_BURST_KEYS: Final = 512
+"""Keys written without a pause."""
+
 _PAUSE: Final = 0.0002
 """Seconds between two bursts in which other threads run: the one that answers clients must not wait for this
 one longer than a burst takes."""
@@ -71,12 +74,14 @@ class _Sink:
         self._stream = stream
         self.checksum = 0
         self.block = bytearray()
+        self.keys = 0
 
     def flush(self) -> None:
         """Write what has gathered."""
         self.checksum = crc32(self.block, self.checksum)
         self._stream.write(self.block)
         self.block = bytearray()
+        self.keys = 0
         time.sleep(_PAUSE)
 
 
@@ -110,7 +115,8 @@ def _save_slot(items: list[tuple[bytes, bytes]], sink: _Sink) -> None:
         sink.block += _ENTRY.pack(len(key), len(value), records.revision(record), records.when(record))
         sink.block += key
         sink.block += value
-        if len(sink.block) >= _BURST:
+        sink.keys += 1
+        if len(sink.block) >= _BURST or sink.keys >= _BURST_KEYS:
             sink.flush()
 
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
-from raft_io.errors import NotLeaderError, OverloadedError, SessionExpiredError
+from raft_io.errors import NotLeaderError, OverloadedError, SessionExpiredError, TransferInProgressError
 from raft_io.kv import resp
 from raft_io.kv.batch import HEADER, TRANSACTION_HEADER, decode_batch, encode_batches
 from raft_io.kv.connection import REDIS_VERSION, Connection, Node, execute, raft_section
@@ -51,7 +51,7 @@ _FULL: Final = resp.error("ERR max number of clients reached")
 
 def _error_reply(error: Exception, reading: bool) -> bytes:
     """What a client is told when a request failed."""
-    if isinstance(error, NotLeaderError):
+    if isinstance(error, (NotLeaderError, TransferInProgressError)):
         return resp.error("CLUSTERDOWN no leader")
     if isinstance(error, OverloadedError):
         return resp.error(f"BUSY {error}")
@@ -141,10 +141,8 @@ class Client:
 
     def _throttle(self) -> None:
         """Read no further while the client does not take its answers, or is too far ahead of them."""
-        if self._transport is None or self._transport.is_closing():
-            return
         pause = self._choked or self._waiting_bytes > MAX_WAITING
-        if pause != self._paused:
+        if pause != self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = pause
             if pause:
                 self._transport.pause_reading()
