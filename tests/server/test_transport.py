@@ -26,7 +26,7 @@ from raft_io import (
     RequestVoteReply,
     wire,
 )
-from raft_io.server import frames, link
+from raft_io.server import frames, link, transport
 from raft_io.server.address import Address
 from raft_io.server.frames import Greeting
 from raft_io.server.link import Link
@@ -113,6 +113,19 @@ def hostile(incarnation: int) -> dict[str, tuple[bytes, str]]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "GREETING_TIMEOUT", 0.2)
+    monkeypatch.setattr(transport, "QUIET", 0.0)
+
+
+def test_who_is_refused_again_and_again_is_one_line_a_minute() -> None:
+    complaints = transport.Complaints()
+    assert complaints.is_new("10.0.0.1", "no peer", 0.0)
+    assert not complaints.is_new("10.0.0.1", "no peer", 59.0)
+    assert complaints.is_new("10.0.0.2", "no peer", 59.0)
+    assert complaints.is_new("10.0.0.1", "another", 59.0)
+    assert complaints.is_new("10.0.0.1", "no peer", 60.0)
+    for number in range(transport.MAX_REASONS):
+        complaints.is_new(f"host-{number}", "no peer", 60.0)
+    assert complaints.is_new("10.0.0.1", "no peer", 60.0), "what is remembered is bounded"
 
 
 @pytest.mark.usefixtures("impatient")

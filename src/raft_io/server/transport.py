@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from raft_io.core.types import NodeId
 from raft_io.errors import WireError
@@ -22,12 +22,37 @@ __all__ = ["Inbound", "Links"]
 log = logging.getLogger("raft_io.server")
 
 
+QUIET: Final = 60.0
+"""Seconds for which the same reason for refusing the same host is not worth another line."""
+
+MAX_REASONS: Final = 256
+"""Reasons remembered for that."""
+
+
+class Complaints:
+    """What was said of connections that were refused: who is wrong here tries again every second."""
+
+    def __init__(self) -> None:
+        self._said: dict[tuple[str, str], float] = {}
+
+    def is_new(self, host: str, reason: str, now: float) -> bool:
+        """Whether that is worth a line."""
+        said = self._said.get((host, reason))
+        if said is not None and now < said + QUIET:
+            return False
+        if len(self._said) >= MAX_REASONS:
+            self._said.clear()
+        self._said[host, reason] = now
+        return True
+
+
 class Inbound(asyncio.Protocol):
     """A connection that a peer made, over which it sends."""
 
-    def __init__(self, host: Host, everyone: set[Inbound]) -> None:
+    def __init__(self, host: Host, everyone: set[Inbound], complaints: Complaints) -> None:
         self._host = host
         self._everyone = everyone
+        self._complaints = complaints
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -107,7 +132,9 @@ class Inbound(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         name = self._transport.get_extra_info("peername")
-        log.warning("node %s: refused connection from %s: %s", self._host.greeting.node, name, reason)
+        host = str(name[0]) if name else ""
+        if self._complaints.is_new(host, reason, asyncio.get_running_loop().time()):
+            log.warning("node %s: refused connection from %s: %s", self._host.greeting.node, name, reason)
         self._transport.write(frames.encode(frames.REJECT, reason.encode()[: frames.MAX_GREETING - 1]))
         self._transport.close()
 
@@ -130,6 +157,7 @@ class Links:
     def __init__(self, rng: random.Random) -> None:
         self._host: Host | None = None
         self._inbound: set[Inbound] = set()
+        self._complaints = Complaints()
         self._listener: asyncio.Server | None = None
         self._links: dict[NodeId, Link] = {}
         self._leaving: set[Link] = set()
@@ -140,7 +168,10 @@ class Links:
         due."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Inbound(self._belonging(), self._inbound), listen.host, listen.port, start_serving=False
+            lambda: Inbound(self._belonging(), self._inbound, self._complaints),
+            listen.host,
+            listen.port,
+            start_serving=False,
         )
         return Address(listen.host, self._listener.sockets[0].getsockname()[1])
 
