@@ -149,6 +149,12 @@ class Load:
             self.gap = max(self.gap, now - self._last)
             self._last = now
 
+    @property
+    def written(self) -> dict[str, int]:
+        """What is known to be in the store by now, at least."""
+        with self._lock:
+            return dict(self._low)
+
     def check(self, *nodes: int) -> None:
         """Nothing was read that could not be. Every node has everything that was acknowledged, and every INCR
         counted once or, if its outcome is unknown, at most once."""

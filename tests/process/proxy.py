@@ -16,9 +16,12 @@ BLOCK = 256 * 1024
 
 class Proxies:
     """All of them, on a loop in a thread of its own. What is cut takes bytes, and passes nothing on until it
-    is healed: neither side hears of it."""
+    is healed: neither side hears of it.
+
+    What passes takes `delay` seconds. What is on its way is lost with the connection."""
 
     def __init__(self) -> None:
+        self.delay = 0.0
         self._ports: dict[int, int] = {}
         self._apart: frozenset[frozenset[int]] = frozenset()
         self._loop = asyncio.new_event_loop()
@@ -86,6 +89,8 @@ class Proxies:
         self, pair: frozenset[int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         while data := await reader.read(BLOCK):
+            if self.delay:
+                await asyncio.sleep(self.delay)
             await self._passing(pair)
             writer.write(data)
             await writer.drain()

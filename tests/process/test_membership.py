@@ -1,4 +1,4 @@
-"""Clusters whose nodes come and go under load: nothing is lost, nothing counted twice, nothing read that is old."""
+"""Clusters whose nodes come and go under load: nothing is lost, counted twice, or read too old."""
 
 from __future__ import annotations
 
