@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 
 from raft_io.server import frames
 from raft_io.server.frames import Frames, Greeting
@@ -45,9 +44,11 @@ class Proxies:
             self._tasks.add(task)
             try:
                 await self._serve(node, target, reader, writer)
+            except (OSError, asyncio.CancelledError):
+                pass  # one side is gone, or the test has ended
             finally:
                 self._tasks.discard(task)
-                writer.close()
+                writer.transport.abort()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=BLOCK)
         self._servers.append(server)
@@ -77,13 +78,14 @@ class Proxies:
             return
         back.write(begun)
         both = [self._pass(pair, reader, back), self._pass(pair, there, writer)]
-        with suppress(OSError):
-            tasks = [self._loop.create_task(each) for each in both]
-            _, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in left:
+        tasks = [self._loop.create_task(each) for each in both]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        back.close()
+            back.transport.abort()
 
     async def _pass(
         self, pair: frozenset[int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -128,6 +130,7 @@ class Proxies:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # what was aborted is closed in the next turn
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
