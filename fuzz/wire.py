@@ -3,8 +3,8 @@
     pip install 'raft-io[fuzz]'
     python fuzz/wire.py -max_total_time=60
 
-Every input is decoded as a message and as a run of entries. What decodes must encode to the same bytes, and
-nothing but `WireError` may be raised.
+Every input is decoded as a message, as a run of entries and as a membership. What decodes must encode to the
+same bytes, and nothing but `WireError` (of a membership: `ValueError`) may be raised.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from raft_io import WireError, wire
+from raft_io import WireError, decode_membership, encode_membership, wire
 
 
 def check(data: bytes) -> None:
@@ -23,6 +23,9 @@ def check(data: bytes) -> None:
     with contextlib.suppress(WireError):
         entries = wire.decode_entries(data)
         assert wire.encode_entries(entries) == data
+    with contextlib.suppress(ValueError):
+        membership = decode_membership(data)
+        assert encode_membership(membership) == data
 
 
 def main() -> None:

@@ -17,26 +17,44 @@ from raft_io import (
     EntryKind,
     Event,
     HardState,
+    InstallSnapshot,
+    InstallSnapshotReply,
     LogEntry,
+    Membership,
     MemoryLog,
     Message,
+    PreVote,
+    PreVoteReply,
     RaftConfig,
     RaftLog,
     RaftNode,
+    ReadIndexReply,
+    ReadIndexRequest,
     Receive,
     RequestVote,
     RequestVoteReply,
     Send,
+    Snapshot,
     StorageError,
     Sync,
     Synced,
     Tick,
+    TimeoutNow,
+    encode_membership,
 )
 
 M = TypeVar("M")
 
 TOP = 2**63 - 1
 """The largest id, term and index."""
+
+BARE: dict[str, Any] = {"pre_vote": False, "check_quorum": False}
+"""The options with which a node does what section 5 of the paper says and no more."""
+
+
+def paper(id_: int, peers: Iterable[int] = (), **options: Any) -> RaftConfig:
+    """The configuration of a node that does what section 5 of the paper says and no more."""
+    return RaftConfig(id_, peers, **{**BARE, **options})
 
 
 # Logs.
@@ -59,6 +77,35 @@ def log_of(terms: Iterable[int], term: int | None = None, voted_for: int | None 
 
 def terms_in(log: RaftLog) -> list[int]:
     return [entry.term for entry in log.entries(1, log.last_index())]
+
+
+def membership_entry(term: int, index: int, membership: Membership) -> LogEntry:
+    return LogEntry(term, index, encode_membership(membership), EntryKind.MEMBERSHIP)
+
+
+def compacted_log(snapshot: Snapshot, terms: Iterable[int] = (), term: int | None = None) -> MemoryLog:
+    """A log that holds a snapshot, and behind it entries of these terms."""
+    log = MemoryLog()
+    log.save_snapshot(snapshot)
+    log.append(entries_of(terms, first=snapshot.index + 1))
+    log.set_hard_state(HardState(log.last_term() if term is None else term))
+    return log
+
+
+class Contents:
+    """A snapshot's contents that are not `bytes`: all that is asked of them, and nothing more. Tells in
+    `reads` what was read."""
+
+    def __init__(self, data: bytes, checksum: int = 4321) -> None:
+        self.held = data
+        self.size = len(data)
+        self.checksum = checksum
+        self.reads: list[tuple[int, int]] = []
+
+    def read(self, offset: int, size: int, /) -> bytes:
+        assert 0 <= offset <= self.size
+        self.reads.append((offset, size))
+        return self.held[offset : offset + size]
 
 
 class TracingLog(RaftLog):
@@ -140,6 +187,11 @@ def sent(actions: Iterable[Action], kind: type[M]) -> list[M]:
     return [a.message for a in actions if isinstance(a, Send) and isinstance(a.message, kind)]
 
 
+def only(actions: Iterable[Action], kind: type[M]) -> list[M]:
+    """The actions of this type."""
+    return [action for action in actions if isinstance(action, kind)]
+
+
 def sent_to(actions: Iterable[Action], to: int) -> list[Message]:
     return [a.message for a in actions if isinstance(a, Send) and a.to == to]
 
@@ -165,24 +217,41 @@ def ticks_until(node: RaftNode, done: Callable[[], bool], limit: int = 100) -> t
     raise AssertionError(f"not done after {limit} ticks")
 
 
+def ask(node: RaftNode) -> list[Action]:
+    """Tick until the node asks for pre-votes."""
+    return ticks_until(node, lambda: node._state.prevoting)[1]
+
+
 def campaign(node: RaftNode) -> list[Action]:
-    """Tick until the node stands for the next term."""
+    """Tick until the node stands for the next term; where it asks for pre-votes it gets all of them."""
     term = node.term
-    return ticks_until(node, lambda: node.term > term)[1]
+    _, actions = ticks_until(node, lambda: node.term > term or node._state.prevoting)
+    for voter in sorted(node.membership.voters | node.membership.outgoing):
+        if node._state.prevoting and voter != node.id:
+            actions += receive(node, PreVoteReply(term + 1, True, voter))
+    assert node.term == term + 1
+    return actions
 
 
 def elect(node: RaftNode) -> list[Action]:
-    """Make it leader of the next term, with the votes of all its peers, and drop what it sends."""
+    """Make it leader of the next term, with the votes of all others. Returns what winning brought about."""
     actions = campaign(node)
-    for peer in node._state.config.peers:
-        if not node.is_leader:
+    for peer in sorted(node.membership.voters | node.membership.outgoing):
+        if not node.is_leader and peer != node.id:
             actions = receive(node, RequestVoteReply(node.term, True, peer))
     assert node.is_leader
     return actions
 
 
 def leader(peers: Iterable[int] = (2, 3), log: RaftLog | None = None, **options: Any) -> RaftNode:
-    """Node 1, leading term `log's + 1`."""
+    """Node 1 of the paper, leading term `log's + 1`."""
+    node = RaftNode(paper(1, peers, **options), log)
+    elect(node)
+    return node
+
+
+def default_leader(peers: Iterable[int] = (2, 3), log: RaftLog | None = None, **options: Any) -> RaftNode:
+    """Node 1 with the defaults, leading term `log's + 1`."""
     node = RaftNode(RaftConfig(1, peers, **options), log)
     elect(node)
     return node
@@ -209,10 +278,11 @@ def heartbeat(
 
 
 class Cluster:
-    """Nodes and the messages between them, delivered in order; `cut` holds the ids that are cut off."""
+    """Nodes of the paper and the messages between them, delivered in order; `cut` holds the ids that are cut
+    off."""
 
     def __init__(self, logs: dict[int, RaftLog], **options: Any) -> None:
-        self.nodes = {node: RaftNode(RaftConfig(node, logs, **options), log) for node, log in logs.items()}
+        self.nodes = {node: RaftNode(paper(node, logs, **options), log) for node, log in logs.items()}
         self.cut: set[int] = set()
         self.queue: list[tuple[int, Message]] = []
         self.delivered: list[tuple[int, Message]] = []
@@ -283,9 +353,11 @@ def settle(node: RaftNode, actions: Sequence[Action]) -> list[Action]:
 # Values.
 
 
-def check_value(cls: type[Any], args: dict[str, Any], other: dict[str, Any]) -> None:
-    """What every value promises. `args`: all arguments in constructor order; `other`: for each argument,
-    another value of it."""
+def check_value(
+    cls: type[Any], args: dict[str, Any], other: dict[str, Any], unchanged: Iterable[str] = ()
+) -> None:
+    """What every value promises. `args`: all arguments in constructor order; `other`: for each argument but
+    those in `unchanged`, another value of it."""
     value = cls(**args)
     assert cls.__match_args__ == tuple(args)
     assert cls(*args.values()) == value
@@ -296,7 +368,7 @@ def check_value(cls: type[Any], args: dict[str, Any], other: dict[str, Any]) -> 
     assert hash(value) == hash(cls(**args))
     assert value != object()
     assert value is not None and value != tuple(args.values())
-    for name in args:
+    for name in [name for name in args if name not in unchanged]:
         changed = cls(**{**args, name: other[name]})
         assert changed != value, name
         assert not operator.eq(changed, value), name
@@ -324,5 +396,19 @@ MESSAGES: tuple[Message, ...] = (
     RequestVoteReply(5, True, 2),
     AppendEntries(5, 2, 7, 4, entries_of([4, 5], first=8), 6),
     AppendEntriesReply(5, False, 2, 0, 3, 4),
+    PreVote(5, 2, 7, 4),
+    PreVoteReply(5, False, 2),
+    InstallSnapshot(5, 2, 9, 4, Membership([1, 2], [3], [4]), 6, b"abc", True, 9, 77),
+    InstallSnapshotReply(5, 2, 9, 6),
+    TimeoutNow(5, 2, 8),
+    ReadIndexRequest(5, 2, b"read"),
+    ReadIndexReply(5, b"read", 7),
 )
 """One message of each type."""
+
+LATER: tuple[Message, ...] = (
+    RequestVote(5, 2, 7, 4, True),
+    AppendEntries(5, 2, 7, 4, entries_of([4, 5], first=8), 6, 3),
+    AppendEntriesReply(5, False, 2, 0, 3, 4, 3),
+)
+"""Messages with a field that came later than their type."""

@@ -15,15 +15,19 @@ from raft_io import errors
 pytestmark = pytest.mark.core
 
 NAMES = {
-    "values": "NodeId Term Index Role EntryKind LogEntry HardState Membership",
+    "values": "NodeId Term Index Role EntryKind LogEntry HardState Membership Snapshot SnapshotData "
+    "SnapshotMeta encode_membership decode_membership",
     "node": "RaftConfig RaftNode Status FollowerStatus",
-    "events": "Event Tick Receive Propose Synced SyncFailed",
-    "actions": "Action Send Apply Sync",
-    "messages": "Message RequestVote RequestVoteReply AppendEntries AppendEntriesReply",
+    "events": "Event Tick Receive Propose ReadIndex ChangeMembership TransferLeadership SnapshotTaken "
+    "Synced SyncFailed",
+    "actions": "Action Send Apply ReadReady ReadFailed TakeSnapshot RestoreSnapshot MembershipChanged "
+    "MembershipCommitted Sync",
+    "messages": "Message PreVote PreVoteReply RequestVote RequestVoteReply AppendEntries AppendEntriesReply "
+    "InstallSnapshot InstallSnapshotReply TimeoutNow ReadIndexRequest ReadIndexReply",
     "logs": "RaftLog MemoryLog WalLog",
     "transport": "RaftTransport MemoryTransport",
-    "errors": "RaftError NotLeaderError StorageError CorruptLogError OverloadedError WireError "
-    "CommandError IdentityError SessionExpiredError",
+    "errors": "RaftError NotLeaderError StorageError CorruptLogError OverloadedError TransferInProgressError "
+    "MembershipChangeInProgressError RemovedError WireError CommandError IdentityError SessionExpiredError",
     "modules": "wire",
     "build": "COMPILED",
 }
@@ -83,6 +87,21 @@ ERRORS: list[tuple[raft_io.RaftError, str, str, bool, bool]] = [
     (raft_io.StorageError("sync log", "EIO"), "Storage", "Log storage failure", False, True),
     (raft_io.CorruptLogError("open", "bad CRC", "a/b", 7), "CorruptLog", "Log corrupted", False, True),
     (raft_io.OverloadedError(), "Overloaded", "Overloaded", True, False),
+    (
+        raft_io.TransferInProgressError(),
+        "TransferInProgress",
+        "Leadership transfer in progress",
+        True,
+        False,
+    ),
+    (
+        raft_io.MembershipChangeInProgressError(),
+        "MembershipChangeInProgress",
+        "Membership change in progress",
+        True,
+        False,
+    ),
+    (raft_io.RemovedError(), "Removed", "Removed from the cluster", False, True),
     (raft_io.WireError("short"), "Wire", "Malformed message", False, False),
 ]
 
@@ -109,13 +128,20 @@ def test_the_words_of_the_errors() -> None:
     assert str(raft_io.NotLeaderError(3)) == "not the leader; current leader is node 3"
     assert str(raft_io.NotLeaderError(0)) == "not the leader; current leader is node 0"
     assert str(raft_io.NotLeaderError(None)) == "not the leader; no leader is currently known"
-    error = raft_io.StorageError("sync log", "device busy")
-    assert str(error) == "log storage error while sync log: device busy"
+    storage = raft_io.StorageError("sync log", "device busy")
+    assert str(storage) == "log storage error while sync log: device busy"
     corrupt = raft_io.CorruptLogError("open log", "bad checksum", "d/1.seg", 512)
     assert str(corrupt) == "log storage error while open log: bad checksum (d/1.seg, byte 512)"
     assert (corrupt.context, corrupt.path, corrupt.offset) == ("open log", "d/1.seg", 512)
     assert str(raft_io.OverloadedError()) == "too much is uncommitted; try again later"
     assert str(raft_io.OverloadedError("full")) == "full"
+    for error, words in (
+        (raft_io.TransferInProgressError, "leadership is being handed over; try again soon"),
+        (raft_io.MembershipChangeInProgressError, "a change of membership is in progress; try again later"),
+        (raft_io.RemovedError, "this node was removed from the cluster"),
+    ):
+        assert str(error()) == words
+        assert str(error("since Tuesday")) == "since Tuesday"
     assert str(raft_io.SessionExpiredError()) == "the session was evicted; the outcome is unknown"
     assert str(raft_io.WireError("short")) == "malformed message: short"
 

@@ -52,15 +52,27 @@ def test_a_load_counts_what_was_answered() -> None:
     assert writes >= 12
     assert received.count(b"\r\n$100\r\n" + b"x" * 100 + b"\r\n") == writes
     # It took the time that it was asked for, or a little longer.
-    assert result.writes_per_second <= writes / 0.15
+    assert result.per_second <= writes / 0.15
+
+
+def test_a_load_of_reads_counts_values_and_missing_ones() -> None:
+    value = b"$100\r\n" + b"x" * 100 + b"\r\n"
+
+    def answer(data: bytes) -> bytes:
+        return b"".join([value, b"$-1\r\n"][place % 2] for place in range(data.count(b"GET")))
+
+    result, received = against(answer, Load(clients=2, pipeline=3, command="get"))
+    reads = received.count(b"*2\r\n$3\r\nGET\r\n$16\r\nkey:")
+    assert reads >= 6 and reads % 3 == 0
+    assert 0 < result.per_second <= reads / 0.15
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (b"-CLUSTERDOWN no leader\r\n", "a write was refused: -CLUSTERDOWN no leader"),
-        (b"+OK\r\n-ERR no\r\n", "a write was refused: "),
-        (b"+OK\r\n" * 3, "a write was refused: "),
+        (b"-CLUSTERDOWN no leader\r\n", "a command was refused: -CLUSTERDOWN no leader"),
+        (b"+OK\r\n-ERR no\r\n", "a command was refused: "),
+        (b"+OK\r\n" * 3, "a command was refused: "),
     ],
 )
 def test_a_load_ends_when_a_write_is_refused(answer: bytes, expected: str) -> None:
@@ -138,7 +150,8 @@ def test_json_holds_the_numbers_and_the_machine(
             "tool": "built-in",
             "clients": 50,
             "pipeline": 16,
-            "writes_per_second": 12345.6,
+            "command": "set",
+            "per_second": 12345.6,
             "p50": 1.234,
             "p99": 5.678,
         }
@@ -146,7 +159,16 @@ def test_json_holds_the_numbers_and_the_machine(
 
 
 def test_the_loads_are_those_that_the_documentation_names() -> None:
-    assert [(load.clients, load.pipeline) for load in LOADS] == [(1, 1), (50, 1), (1000, 1), (50, 16)]
+    loads = [(load.command, load.clients, load.pipeline) for load in LOADS]
+    assert loads == [
+        ("set", 1, 1),
+        ("set", 50, 1),
+        ("set", 1000, 1),
+        ("set", 50, 16),
+        ("get", 1, 1),
+        ("get", 50, 1),
+        ("get", 50, 16),
+    ]
 
 
 def test_options() -> None:

@@ -15,6 +15,7 @@ from tests.support import (
     entries_of,
     heartbeat,
     log_of,
+    paper,
     receive,
     reply_of,
     step,
@@ -25,18 +26,19 @@ from raft_io import (
     AppendEntries,
     AppendEntriesReply,
     LogEntry,
-    RaftConfig,
+    Membership,
     RaftNode,
     RequestVoteReply,
     Role,
     Tick,
+    encode_membership,
 )
 
 pytestmark = pytest.mark.core
 
 
 def follower(terms: list[int], term: int | None = None, applied: int = 0) -> RaftNode:
-    return RaftNode(RaftConfig(1, [2, 3]), log_of(terms, term), applied=applied)
+    return RaftNode(paper(1, [2, 3]), log_of(terms, term), applied=applied)
 
 
 def message(
@@ -100,7 +102,11 @@ def test_entries_that_continue_the_log_are_appended() -> None:
 
 def test_entries_of_every_kind_are_kept_as_they_are() -> None:
     node = follower([])
-    entries = (LogEntry(1, 1, b"m", MEMBERSHIP), LogEntry(1, 2, b"", NOOP), LogEntry(1, 3, b"x"))
+    entries = (
+        LogEntry(1, 1, encode_membership(Membership([1, 2, 3])), MEMBERSHIP),
+        LogEntry(1, 2, b"", NOOP),
+        LogEntry(1, 3, b"x"),
+    )
     receive(node, AppendEntries(1, 2, 0, 0, entries, 0))
     assert tuple(node.log.entries(1, 3)) == entries
 
@@ -141,7 +147,7 @@ def test_a_message_may_overlap_the_log_and_go_beyond_it() -> None:
 
 
 def test_a_candidate_follows_the_leader_of_its_term() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     campaign(node)
     assert heartbeat(node, term=1, sender=3) != []
     assert (node.role, node.leader, node.term) == (Role.FOLLOWER, 3, 1)
@@ -151,7 +157,7 @@ def test_a_candidate_follows_the_leader_of_its_term() -> None:
 
 
 def test_a_leader_answers_no_other_leader_of_its_term() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     elect(node)
     before = node.status
     assert receive(node, message(1, (0, 0), [1])) == []

@@ -16,6 +16,7 @@ from tests.support import (
     heartbeat,
     leader,
     log_of,
+    paper,
     receive,
     step,
 )
@@ -26,10 +27,11 @@ from raft_io import (
     Apply,
     HardState,
     LogEntry,
+    Membership,
     Propose,
-    RaftConfig,
     RaftNode,
     Receive,
+    encode_membership,
 )
 
 pytestmark = pytest.mark.core
@@ -37,7 +39,7 @@ pytestmark = pytest.mark.core
 
 def follower_of(sizes: list[int], **options: int) -> RaftNode:
     """A follower whose log holds uncommitted commands of these sizes."""
-    node = RaftNode(RaftConfig(1, [2, 3]).replace(**options))
+    node = RaftNode(paper(1, [2, 3]).replace(**options))
     entries = [LogEntry(1, index, bytes(size)) for index, size in enumerate(sizes, start=1)]
     receive(node, AppendEntries(1, 2, 0, 0, entries, 0))
     return node
@@ -74,7 +76,7 @@ def test_a_leader_alone_commits_at_once() -> None:
 
 
 def test_copies_of_an_earlier_terms_entry_are_not_counted() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1, 1]))
+    node = RaftNode(paper(1, [2, 3]), log_of([1, 1]))
     elect(node)
     ack(node, 2, 2)
     ack(node, 3, 2)
@@ -116,10 +118,15 @@ def test_the_noop_takes_no_room_in_the_pipeline() -> None:
 
 
 def test_only_normal_entries_are_applied() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     kinds = [NOOP, LogEntry(1, 2, b"a").kind, MEMBERSHIP, LogEntry(1, 4, b"b").kind, NOOP]
     entries = [LogEntry(1, index, b"%d" % index, kind) for index, kind in enumerate(kinds, start=1)]
-    assert receive(node, AppendEntries(1, 2, 0, 0, entries, 5))[1:] == [Apply(2, 1, b"2"), Apply(4, 1, b"4")]
+    entries[2] = LogEntry(1, 3, encode_membership(Membership([1, 2, 3])), MEMBERSHIP)
+    actions = receive(node, AppendEntries(1, 2, 0, 0, entries, 5))
+    assert [action for action in actions if isinstance(action, Apply)] == [
+        Apply(2, 1, b"2"),
+        Apply(4, 1, b"4"),
+    ]
     assert node.last_applied == 5
 
 
@@ -198,7 +205,7 @@ def test_a_log_that_cannot_give_back_what_is_committed_is_a_bug() -> None:
         def entries(self, first: int, last: int) -> list[LogEntry]:
             return []
 
-    node = RaftNode(RaftConfig(1, [2, 3]), Forgetful([1, 1], HardState(1)))
+    node = RaftNode(paper(1, [2, 3]), Forgetful([1, 1], HardState(1)))
     with pytest.raises(AssertionError, match="the log holds what is committed"):
         node.step(Receive(AppendEntries(1, 2, 2, 1, (), 2)))
 
@@ -208,7 +215,7 @@ def test_a_log_that_gives_back_something_else_is_a_bug() -> None:
         def entries(self, first: int, last: int) -> list[LogEntry]:
             return entries_of([1], first=first + 1)
 
-    node = RaftNode(RaftConfig(1, [2, 3]), Muddled([1, 1], HardState(1)))
+    node = RaftNode(paper(1, [2, 3]), Muddled([1, 1], HardState(1)))
     with pytest.raises(AssertionError, match="the log holds what is committed"):
         node.step(Receive(AppendEntries(1, 2, 2, 1, (), 2)))
 

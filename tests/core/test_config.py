@@ -20,13 +20,34 @@ OPTIONS: dict[str, Any] = {
     "max_uncommitted_bytes": 1000,
     "max_apply_bytes": 50,
     "seed": 77,
+    "pre_vote": False,
+    "check_quorum": True,
+    "lease_reads": True,
+    "lease_margin": 3,
+    "snapshot_threshold": 500,
+    "snapshot_chunk": 4096,
+    "joins": False,
+    "max_inflight_bytes": 2000,
 }
+
+FLAGS = ["pre_vote", "check_quorum", "lease_reads", "joins"]
 
 
 def test_config_is_a_value() -> None:
     args = {"id": 1, "peers": (2, 3), **OPTIONS}
-    other = {name: value + 1 if isinstance(value, int) else (6, 10) for name, value in args.items()}
-    check_value(RaftConfig, args, {**other, "peers": (3, 2)})
+    other = {name: value + 1 if type(value) is int else (6, 10) for name, value in args.items()}
+    other |= {"peers": (3, 2), "pre_vote": True, "lease_reads": False, "check_quorum": True, "joins": False}
+    # Not every pair of options goes together: the two that depend on others are changed on their own.
+    for name in ("joins", "check_quorum"):
+        other[name] = args[name]
+    check_value(RaftConfig, args, other, unchanged=("joins", "check_quorum"))
+    assert RaftConfig(1, joins=True) != RaftConfig(1)
+    assert RaftConfig(1, check_quorum=False) != RaftConfig(1)
+
+
+def test_a_config_takes_its_arguments_in_the_order_of_the_api() -> None:
+    assert RaftConfig.__match_args__ == ("id", "peers", *OPTIONS)
+    assert RaftConfig(1, (2, 3), *OPTIONS.values()) == RaftConfig(1, (2, 3), **OPTIONS)
 
 
 def test_defaults() -> None:
@@ -41,6 +62,11 @@ def test_defaults() -> None:
     assert config.max_uncommitted_bytes == 64 * 1024 * 1024
     assert config.max_apply_bytes == 0
     assert config.seed == 7
+    assert (config.pre_vote, config.check_quorum) == (True, True)
+    assert (config.lease_reads, config.lease_margin) == (False, 2)
+    assert (config.snapshot_threshold, config.snapshot_chunk) == (0, 1024 * 1024)
+    assert config.max_inflight_bytes == 64 * 1024 * 1024
+    assert config.joins is False
 
 
 def test_single_has_no_peers() -> None:
@@ -68,13 +94,24 @@ def test_the_election_timeout_is_normalised(given: tuple[int, int], kept: tuple[
     assert RaftConfig(1).with_election_timeout(*given).election_timeout == kept
 
 
-@pytest.mark.parametrize("name", ["heartbeat_interval", "max_batch", "max_batch_bytes", "max_inflight"])
+@pytest.mark.parametrize(
+    "name", ["heartbeat_interval", "max_batch", "max_batch_bytes", "max_inflight", "snapshot_chunk"]
+)
 def test_sizes_are_normalised_to_at_least_one(name: str) -> None:
     for given, kept in ((0, 1), (-5, 1), (1, 1), (9, 9)):
         assert getattr(RaftConfig(1).replace(**{name: given}), name) == kept
 
 
-@pytest.mark.parametrize("name", ["max_uncommitted_bytes", "max_apply_bytes"])
+LIMITS = [
+    "max_uncommitted_bytes",
+    "max_apply_bytes",
+    "max_inflight_bytes",
+    "lease_margin",
+    "snapshot_threshold",
+]
+
+
+@pytest.mark.parametrize("name", LIMITS)
 def test_a_limit_of_zero_is_kept_and_a_negative_one_refused(name: str) -> None:
     assert getattr(RaftConfig(1).replace(**{name: 0}), name) == 0
     with pytest.raises(ValueError, match=f"{name} must be in"):
@@ -84,6 +121,7 @@ def test_a_limit_of_zero_is_kept_and_a_negative_one_refused(name: str) -> None:
 @pytest.mark.parametrize("name", OPTIONS)
 def test_replace_sets_one_option_and_leaves_the_rest(name: str) -> None:
     config = RaftConfig(1, [2, 3])
+    assert getattr(config, name) != OPTIONS[name] or name in FLAGS
     changed = config.replace(**{name: OPTIONS[name]})
     assert getattr(changed, name) == OPTIONS[name]
     assert config == RaftConfig(1, [2, 3]), "the old one has not changed"
@@ -127,7 +165,7 @@ def test_a_seed_is_any_integer() -> None:
 @pytest.mark.parametrize("bad", NOT_INTEGERS)
 def test_what_is_no_integer_is_a_type_error(bad: Any) -> None:
     for name in ("id", *OPTIONS):
-        if not (name == "seed" and bad is None):
+        if not (name == "seed" and bad is None) and name not in FLAGS:
             with pytest.raises(TypeError):
                 RaftConfig(**{"id": 1, name: bad})
     with pytest.raises(TypeError):
@@ -148,11 +186,69 @@ def test_ids_are_in_range(bad: int) -> None:
         RaftConfig(1, [2, bad])
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in ("seed", "election_timeout")])
+@pytest.mark.parametrize(
+    "name", [name for name in OPTIONS if name not in ("seed", "election_timeout", *FLAGS)]
+)
 def test_options_over_the_range_are_refused(name: str) -> None:
     assert getattr(RaftConfig(1).replace(**{name: TOP}), name) == TOP
     with pytest.raises(ValueError, match=f"{name} must be in"):
         RaftConfig(1).replace(**{name: TOP + 1})
+
+
+@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("bad", [None, 0, 1, "yes"])
+def test_a_flag_is_a_bool(name: str, bad: Any) -> None:
+    with pytest.raises(TypeError):
+        RaftConfig(1, **{name: bad})
+
+
+def test_lease_reads_require_check_quorum() -> None:
+    with pytest.raises(ValueError, match="lease_reads requires check_quorum"):
+        RaftConfig(1, lease_reads=True, check_quorum=False)
+    with pytest.raises(ValueError, match="lease_reads requires check_quorum"):
+        RaftConfig(1, lease_reads=True).replace(check_quorum=False)
+    with pytest.raises(ValueError, match="lease_reads requires check_quorum"):
+        RaftConfig(1, check_quorum=False).replace(lease_reads=True)
+    assert RaftConfig(1, check_quorum=False).replace(lease_reads=True, check_quorum=True).lease_reads
+
+
+def test_a_lease_may_be_margin_only() -> None:
+    config = RaftConfig(1, lease_reads=True, lease_margin=99)
+    assert config.lease_margin == 99, "it is then never in force"
+
+
+def test_joining_has_no_voters_not_even_itself() -> None:
+    config = RaftConfig.joining(4)
+    assert (config.id, config.peers, config.joins) == (4, (), True)
+    assert config == RaftConfig(4, joins=True)
+    assert config != RaftConfig.single(4)
+    assert config.replace(joins=False) == RaftConfig.single(4)
+
+
+def test_who_joins_has_no_peers_yet() -> None:
+    with pytest.raises(ValueError, match="a node that joins has no peers yet"):
+        RaftConfig(1, [2], joins=True)
+    with pytest.raises(ValueError, match="a node that joins has no peers yet"):
+        RaftConfig.joining(1).replace(peers=[2])
+    assert RaftConfig(1, [1], joins=True) == RaftConfig.joining(1), "its own id is none"
+
+
+def test_the_builders_keep_what_is_new() -> None:
+    config = RaftConfig(1, [2, 3], **OPTIONS)
+    for changed in (
+        config.with_election_timeout(5, 9),
+        config.with_heartbeat_interval(2),
+        config.with_max_batch(7),
+        config.with_seed(77),
+    ):
+        assert changed == config
+
+
+def test_a_config_cannot_be_changed() -> None:
+    config: Any = RaftConfig(1, [2, 3])
+    for name in RaftConfig.__match_args__:
+        with pytest.raises(AttributeError):
+            setattr(config, name, 5)
 
 
 def test_peers_that_are_no_iterable() -> None:

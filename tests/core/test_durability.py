@@ -11,6 +11,7 @@ from tests.support import (
     feed,
     leader,
     log_of,
+    paper,
     sent,
     settle,
     split,
@@ -42,12 +43,12 @@ pytestmark = pytest.mark.core
 
 def follower(terms: list[int] | None = None, **options: int) -> RaftNode:
     terms = terms or []
-    return RaftNode(RaftConfig(1, [2, 3]).replace(**options), log_of(terms), deferred_sync=True)
+    return RaftNode(paper(1, [2, 3]).replace(**options), log_of(terms), deferred_sync=True)
 
 
 def deferring_leader(peers: tuple[int, ...] = (2, 3), **options: int) -> RaftNode:
     """Leads term 1, all of it durable, nothing to drain."""
-    node = RaftNode(RaftConfig(1, peers).replace(**options), deferred_sync=True)
+    node = RaftNode(paper(1, peers).replace(**options), deferred_sync=True)
     while node.term == 0:
         node.feed(Tick())
     settle(node, drain(node))
@@ -136,7 +137,7 @@ def test_a_leaders_entries_go_out_before_its_own_sync() -> None:
 
 
 def test_a_leaders_entries_wait_for_its_term() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3, 4, 5]), deferred_sync=True)
+    node = RaftNode(paper(1, [2, 3, 4, 5]), deferred_sync=True)
     while node.term == 0:
         node.feed(Tick())
     _, first, _ = split(drain(node))
@@ -484,7 +485,7 @@ def test_a_follower_whose_disk_hangs_still_follows_and_does_not_campaign() -> No
 
 def test_writes_come_before_the_sync_and_the_sync_before_what_is_sent() -> None:
     log = TracingLog([1], None)
-    node = RaftNode(RaftConfig(1, [2, 3]), log)
+    node = RaftNode(paper(1, [2, 3]), log)
     feed(node, Receive(AppendEntries(2, 2, 0, 0, entries_of([2, 2]), 0)))
     assert log.calls == ["set_hard_state", "truncate", "append"]
     assert acknowledged(drain(node)) == [2]

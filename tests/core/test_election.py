@@ -10,6 +10,7 @@ from tests.support import (
     heartbeat,
     leader,
     log_of,
+    paper,
     receive,
     reply_of,
     sent,
@@ -42,7 +43,7 @@ def quiet(node: RaftNode, count: int) -> None:
 
 
 def fixed(timeout: int = 10, peers: tuple[int, ...] = (2, 3)) -> RaftNode:
-    return RaftNode(RaftConfig(1, peers).with_election_timeout(timeout, timeout))
+    return RaftNode(paper(1, peers).with_election_timeout(timeout, timeout))
 
 
 # The timer.
@@ -56,7 +57,7 @@ def test_a_node_campaigns_when_its_timeout_has_elapsed_not_a_tick_earlier() -> N
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_timeout_lies_between_its_bounds_both_included(seed: int) -> None:
-    node = RaftNode(RaftConfig(1, [2, 3], seed=seed).with_election_timeout(3, 6))
+    node = RaftNode(paper(1, [2, 3], seed=seed).with_election_timeout(3, 6))
     for term in range(10):
         count = 0
         while node.term == term:
@@ -66,7 +67,7 @@ def test_the_timeout_lies_between_its_bounds_both_included(seed: int) -> None:
 
 
 def test_every_timeout_in_the_range_occurs() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]).with_election_timeout(3, 6))
+    node = RaftNode(paper(1, [2, 3]).with_election_timeout(3, 6))
     seen = []
     for _ in range(60):
         term = node.term
@@ -99,7 +100,7 @@ def test_a_vote_granted_starts_the_timeout_over() -> None:
 
 @pytest.mark.parametrize("term", [3, 4, 99])
 def test_a_vote_refused_does_not(term: int) -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]).with_election_timeout(10, 10), log_of([1, 3]))
+    node = RaftNode(paper(1, [2, 3]).with_election_timeout(10, 10), log_of([1, 3]))
     quiet(node, 9)
     assert not reply_of(node, RequestVote(term, 2, 1, 1)).vote_granted
     (request, _) = sent(step(node, Tick()), RequestVote)
@@ -107,7 +108,7 @@ def test_a_vote_refused_does_not(term: int) -> None:
 
 
 def test_word_from_a_leader_that_was_does_not() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]).with_election_timeout(10, 10), log_of([], term=5))
+    node = RaftNode(paper(1, [2, 3]).with_election_timeout(10, 10), log_of([], term=5))
     quiet(node, 9)
     heartbeat(node, term=4)
     assert node.leader is None
@@ -141,7 +142,7 @@ def test_a_leader_counts_heartbeats_not_a_timeout() -> None:
 
 
 def test_a_leader_whose_disk_hangs_steps_down_and_owes_no_heartbeat() -> None:
-    node = RaftNode(RaftConfig(1, [], election_timeout=(5, 5)), deferred_sync=True)
+    node = RaftNode(paper(1, [], election_timeout=(5, 5)), deferred_sync=True)
     feed(node, *[Tick()] * 5)
     _, ticket, _ = split(drain(node))
     feed(node, Synced(ticket), Propose(b"x"))
@@ -163,7 +164,7 @@ def test_many_ticks_at_once_owe_one_heartbeat() -> None:
 
 
 def test_a_campaign_asks_every_peer_in_ascending_order() -> None:
-    node = RaftNode(RaftConfig(3, [9, 2, 7, 5]), log_of([1, 2, 2]))
+    node = RaftNode(paper(3, [9, 2, 7, 5]), log_of([1, 2, 2]))
     request = RequestVote(3, 3, 3, 2)
     expected: list[Action] = [Send(peer, request) for peer in (2, 5, 7, 9)]
     assert campaign(node) == expected
@@ -196,7 +197,7 @@ def test_a_refusal_is_no_vote() -> None:
 
 
 def test_a_vote_counts_once_and_only_a_voters() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3, 4, 5]))
+    node = RaftNode(paper(1, [2, 3, 4, 5]))
     campaign(node)
     for sender in (2, 2, 2, 6, 7, 0):
         receive(node, RequestVoteReply(1, True, sender))
@@ -229,7 +230,7 @@ def test_alone_a_node_elects_itself() -> None:
 
 
 def test_of_two_both_must_vote() -> None:
-    node = RaftNode(RaftConfig(1, [2]))
+    node = RaftNode(paper(1, [2]))
     campaign(node)
     assert node.role is Role.CANDIDATE
     receive(node, RequestVoteReply(1, True, 2))
@@ -237,7 +238,7 @@ def test_of_two_both_must_vote() -> None:
 
 
 def test_the_own_vote_counts_only_once_it_is_durable() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), deferred_sync=True)
+    node = RaftNode(paper(1, [2, 3]), deferred_sync=True)
     while node.role is Role.FOLLOWER:
         node.feed(Tick())
     _, ticket, requests = split(drain(node))
@@ -249,7 +250,7 @@ def test_the_own_vote_counts_only_once_it_is_durable() -> None:
 
 
 def test_nobody_counts_the_own_vote_for_it() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), deferred_sync=True)
+    node = RaftNode(paper(1, [2, 3]), deferred_sync=True)
     while node.role is Role.FOLLOWER:
         node.feed(Tick())
     drain(node)
@@ -258,7 +259,7 @@ def test_nobody_counts_the_own_vote_for_it() -> None:
 
 
 def test_a_sync_begun_before_a_campaign_does_not_make_its_vote_durable() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), deferred_sync=True)
+    node = RaftNode(paper(1, [2, 3]), deferred_sync=True)
     feed(node, Receive(RequestVote(1, 2, 0, 0)))
     _, early, _ = split(drain(node))
     while node.role is Role.FOLLOWER:
@@ -286,7 +287,7 @@ def test_a_sync_begun_before_a_campaign_does_not_make_its_vote_durable() -> None
     ],
 )
 def test_the_log_of_a_candidate_must_be_as_up_to_date(last_index: int, last_term: int, granted: bool) -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1, 4, 4]))
+    node = RaftNode(paper(1, [2, 3]), log_of([1, 4, 4]))
     assert reply_of(node, RequestVote(9, 2, last_index, last_term)) == RequestVoteReply(9, granted, 1)
     assert node.status.voted_for == (2 if granted else None)
 
@@ -300,7 +301,7 @@ def test_one_vote_a_term() -> None:
 
 
 def test_a_request_of_an_earlier_term_is_refused_with_the_current_one() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([], term=5))
+    node = RaftNode(paper(1, [2, 3]), log_of([], term=5))
     assert reply_of(node, RequestVote(4, 2, 9, 9)) == RequestVoteReply(5, False, 1)
     assert node.log.hard_state().voted_for is None
 
@@ -316,7 +317,7 @@ def test_candidates_and_leaders_vote_for_nobody_else_in_their_term() -> None:
 
 
 def test_a_node_may_vote_for_id_0() -> None:
-    node = RaftNode(RaftConfig(1, [0, 2]))
+    node = RaftNode(paper(1, [0, 2]))
     assert reply_of(node, RequestVote(1, 0, 0, 0)).vote_granted
     assert node.status.voted_for == 0
     assert not reply_of(node, RequestVote(1, 2, 0, 0)).vote_granted
@@ -325,6 +326,6 @@ def test_a_node_may_vote_for_id_0() -> None:
 def test_a_vote_survives_a_restart() -> None:
     node = fixed()
     receive(node, RequestVote(1, 2, 0, 0))
-    again = RaftNode(RaftConfig(1, [2, 3]), node.log)
+    again = RaftNode(paper(1, [2, 3]), node.log)
     assert not reply_of(again, RequestVote(1, 3, 9, 9)).vote_granted
     assert reply_of(again, RequestVote(1, 2, 0, 0)).vote_granted

@@ -18,6 +18,7 @@ from tests.support import (
     heartbeat,
     leader,
     log_of,
+    paper,
     receive,
     reply_of,
     sent,
@@ -59,7 +60,7 @@ pytestmark = pytest.mark.core
 
 
 def test_a_fresh_node_follows_nobody_in_term_0() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     assert (node.id, node.role, node.term, node.leader) == (1, Role.FOLLOWER, 0, None)
     assert (node.commit_index, node.last_applied, node.is_leader, node.pending) == (0, 0, False, False)
     assert isinstance(node.log, MemoryLog) and node.log.is_empty
@@ -73,7 +74,7 @@ def test_two_fresh_nodes_do_not_share_a_log() -> None:
 
 def test_a_node_adopts_what_its_log_holds() -> None:
     log = log_of([1, 1, 3], term=5, voted_for=2)
-    for node in (RaftNode(RaftConfig(1, [2, 3]), log), RaftNode.with_log(RaftConfig(1, [2, 3]), log)):
+    for node in (RaftNode(paper(1, [2, 3]), log), RaftNode.with_log(paper(1, [2, 3]), log)):
         assert node.log is log
         assert (node.term, node.status.voted_for, node.status.last_index) == (5, 2, 3)
         assert (node.commit_index, node.last_applied) == (0, 0)
@@ -180,6 +181,9 @@ class Far(TracingLog):
     def entry(self, index: int) -> LogEntry | None:
         return LogEntry(1, index)
 
+    def membership_entries(self) -> list[LogEntry]:
+        return []
+
 
 @pytest.mark.parametrize(("last", "term"), [(TOP, 1), (5, TOP)])
 def test_a_log_at_the_maximum_is_refused(last: int, term: int) -> None:
@@ -188,7 +192,7 @@ def test_a_log_at_the_maximum_is_refused(last: int, term: int) -> None:
 
 
 def test_a_log_with_entries_of_a_later_term_than_its_hard_state_is_adopted_in_that_term() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1, 3], term=2))
+    node = RaftNode(paper(1, [2, 3]), log_of([1, 3], term=2))
     assert node.term == 3
     node._state.check()
     # Whom it voted for in that term is lost: nobody gets the vote.
@@ -200,7 +204,7 @@ def test_a_log_with_entries_of_a_later_term_than_its_hard_state_is_adopted_in_th
 
 
 def test_a_leader_takes_no_entry_at_the_largest_index() -> None:
-    node = RaftNode(RaftConfig(1, [2]), Far(TOP - 3))
+    node = RaftNode(paper(1, [2]), Far(TOP - 3))
     elect(node)
     assert node.feed(Propose(b"x")) == TOP - 1
     with pytest.raises(OverloadedError, match="the log is full"):
@@ -208,14 +212,14 @@ def test_a_leader_takes_no_entry_at_the_largest_index() -> None:
 
 
 def test_who_has_no_room_for_an_entry_does_not_campaign() -> None:
-    node = RaftNode(RaftConfig(1, [2]), Far(TOP - 1))
+    node = RaftNode(paper(1, [2]), Far(TOP - 1))
     for _ in range(100):
         assert node.step(Tick()) == []
     assert node.role is Role.FOLLOWER
 
 
 def test_a_follower_takes_no_entry_at_the_largest_index() -> None:
-    node = RaftNode(RaftConfig(1, [2]), Far(TOP - 2))
+    node = RaftNode(paper(1, [2]), Far(TOP - 2))
     message = AppendEntries(1, 2, TOP - 2, 1, entries_of([1, 1], first=TOP - 1), 0)
     assert node.step(Receive(message)) == []
     assert node.log.last_index() == TOP - 2
@@ -249,7 +253,7 @@ def test_what_no_correct_peer_sends_is_dropped(message: Message) -> None:
 
 
 def test_before_the_first_election_there_is_no_candidate_and_no_leader() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     assert receive(node, RequestVote(0, 2, 9, 9)) == []
     assert receive(node, AppendEntries(0, 2, 0, 0, (), 0)) == []
     assert node.leader is None
@@ -273,7 +277,7 @@ def test_a_request_of_term_0_is_stale_once_there_was_an_election() -> None:
     ids=lambda message: type(message).__name__,
 )
 def test_a_later_term_in_any_message_makes_a_follower_of_that_term(role: Role, message: Message) -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     if role is not Role.FOLLOWER:
         campaign(node)
     if role is Role.LEADER:
@@ -286,7 +290,7 @@ def test_a_later_term_in_any_message_makes_a_follower_of_that_term(role: Role, m
 
 
 def test_the_largest_term_but_one_is_taken_and_nobody_goes_beyond_it() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     heartbeat(node, term=TOP - 1)
     assert node.term == TOP - 1
     for _ in range(100):
@@ -314,7 +318,7 @@ def test_feed_returns_the_index_of_the_entry_it_made_else_0() -> None:
 
 
 def test_a_feed_that_raises_changes_nothing() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     heartbeat(node, sender=3)
     before = node.status
     with pytest.raises(NotLeaderError) as caught:
@@ -334,7 +338,7 @@ def test_a_proposal_that_does_not_fit_changes_nothing() -> None:
 
 @pytest.mark.parametrize("bad", [None, 5, "tick", b"x", RequestVote(1, 2, 0, 0), Role.LEADER])
 def test_only_events_are_fed(bad: Any) -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     with pytest.raises(TypeError):
         node.feed(bad)
     with pytest.raises(TypeError):
@@ -351,7 +355,7 @@ def test_step_is_feed_and_drain_until_nothing_is_pending() -> None:
         Receive(AppendEntriesReply(1, True, 3, 2)),
         Receive(RequestVote(2, 3, 2, 1)),
     ]
-    config = RaftConfig(1, [2, 3], max_apply_bytes=1).with_election_timeout(20, 20)
+    config = paper(1, [2, 3], max_apply_bytes=1).with_election_timeout(20, 20)
     one, two = RaftNode(config), RaftNode(config)
     for event in events:
         actions = step(one, event)
@@ -366,7 +370,7 @@ def test_step_is_feed_and_drain_until_nothing_is_pending() -> None:
 
 def test_a_drain_without_an_event_does_nothing() -> None:
     log = TracingLog()
-    node = RaftNode(RaftConfig(1, [2, 3]), log)
+    node = RaftNode(paper(1, [2, 3]), log)
     step(node, Tick())
     assert (node.pending, node.drain(), log.calls) == (False, [], [])
 
@@ -394,7 +398,7 @@ def test_a_drain_syncs_once_however_many_events_it_stands_for() -> None:
 
 def test_a_drain_syncs_only_if_something_must_be_durable() -> None:
     log = TracingLog()
-    node = RaftNode(RaftConfig(1, [2, 3]), log)
+    node = RaftNode(paper(1, [2, 3]), log)
     heartbeat(node)
     log.calls.clear()
     assert len(heartbeat(node)) == 1
@@ -424,7 +428,7 @@ def test_it_sends_from_the_state_it_finds() -> None:
 
 def test_deferred_the_driver_syncs_and_says_so() -> None:
     log = TracingLog()
-    node = RaftNode(RaftConfig(1, [2, 3]), log, deferred_sync=True)
+    node = RaftNode(paper(1, [2, 3]), log, deferred_sync=True)
     feed(node, Receive(RequestVote(1, 2, 0, 0)))
     reply: Action = Send(2, RequestVoteReply(1, True, 1))
     assert drain(node) == [Sync(1), reply]
@@ -449,13 +453,13 @@ def test_deferred_a_leader_commits_by_its_own_sync() -> None:
 
 
 def test_deferred_step_leaves_what_must_wait_behind_the_sync() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), deferred_sync=True)
+    node = RaftNode(paper(1, [2, 3]), deferred_sync=True)
     expected: list[Action] = [Sync(1), Send(2, AppendEntriesReply(1, True, 1, 0))]
     assert step(node, Receive(AppendEntries(1, 2, 0, 0, (), 0))) == expected
 
 
 def test_deferred_an_answer_of_a_term_that_has_passed_is_not_sent() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), deferred_sync=True)
+    node = RaftNode(paper(1, [2, 3]), deferred_sync=True)
     feed(node, Receive(RequestVote(1, 2, 0, 0)), Receive(RequestVote(2, 3, 0, 0)))
     expected: list[Action] = [Sync(1), Send(3, RequestVoteReply(2, True, 1))]
     assert drain(node) == expected
@@ -471,14 +475,14 @@ def test_deferred_it_sends_from_the_state_it_finds() -> None:
 
 
 def test_an_answer_of_a_term_that_has_passed_is_not_sent() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     feed(node, Receive(RequestVote(1, 2, 0, 0)), Receive(RequestVote(2, 3, 0, 0)))
     assert sent(drain(node), RequestVoteReply) == [RequestVoteReply(2, True, 1)]
 
 
 def test_the_same_events_give_the_same_actions() -> None:
     def run() -> list[object]:
-        node = RaftNode(RaftConfig(1, [2, 3, 4, 5], seed=9))
+        node = RaftNode(paper(1, [2, 3, 4, 5], seed=9))
         seen: list[object] = []
         for round_ in range(60):
             seen += node.step(Tick())
@@ -489,7 +493,7 @@ def test_the_same_events_give_the_same_actions() -> None:
 
 
 def test_answers_come_in_the_order_of_the_requests() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     feed(
         node,
         Receive(AppendEntries(1, 2, 0, 0, entries_of([1]), 0)),

@@ -5,14 +5,13 @@ from __future__ import annotations
 import traceback
 
 import pytest
-from tests.support import TracingLog, entries_of, feed, leader
+from tests.support import TracingLog, entries_of, feed, leader, paper
 
 from raft_io import (
     AppendEntries,
     Event,
     HardState,
     Propose,
-    RaftConfig,
     RaftNode,
     Receive,
     RequestVote,
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.core
 
 def dying(fail_on: str, failure: Exception) -> tuple[RaftNode, TracingLog]:
     log = TracingLog([1, 1], HardState(1))
-    node = RaftNode(RaftConfig(1, [2, 3]), log)
+    node = RaftNode(paper(1, [2, 3]), log)
     log.fail_on, log.failure = fail_on, failure
     return node, log
 
@@ -99,7 +98,7 @@ def test_a_bug_stays_an_assertion_and_kills_the_node() -> None:
         def term_at(self, index: int) -> int | None:
             return None
 
-    node = RaftNode(RaftConfig(1, [2, 3]), Lying([1], HardState(1)))
+    node = RaftNode(paper(1, [2, 3]), Lying([1], HardState(1)))
     with pytest.raises(AssertionError):
         node.step(Receive(AppendEntries(1, 2, 1, 1, (), 0)))
     with pytest.raises(StorageError, match="while use the log: the log holds everything"):
@@ -107,7 +106,7 @@ def test_a_bug_stays_an_assertion_and_kills_the_node() -> None:
 
 
 def test_a_sync_that_failed_elsewhere_kills_the_node() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), deferred_sync=True)
+    node = RaftNode(paper(1, [2, 3]), deferred_sync=True)
     assert node.feed(SyncFailed(1, "EIO")) == 0
     for call in (lambda: node.step(Tick()), lambda: node.feed(Synced(1)), lambda: node.drain()):
         with pytest.raises(StorageError, match="log storage error while sync log: EIO"):

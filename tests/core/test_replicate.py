@@ -16,6 +16,7 @@ from tests.support import (
     feed,
     leader,
     log_of,
+    paper,
     receive,
     sent,
     sent_to,
@@ -30,7 +31,6 @@ from raft_io import (
     NotLeaderError,
     OverloadedError,
     Propose,
-    RaftConfig,
     RaftNode,
     Role,
     Tick,
@@ -58,7 +58,7 @@ def refuse(node: RaftNode, sender: int, index: int, term: int = 0) -> list[Messa
 
 
 def test_only_a_leader_takes_proposals() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     with pytest.raises(NotLeaderError) as caught:
         node.step(Propose(b"x"))
     assert caught.value.leader is None
@@ -331,6 +331,6 @@ def test_a_follower_that_refuses_for_ever_does_not_make_a_storm() -> None:
 
 
 def test_a_new_leader_elected_by_others_votes_sends_in_its_term_only() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([3], term=7))
+    node = RaftNode(paper(1, [2, 3]), log_of([3], term=7))
     messages = sent(elect(node), AppendEntries)
     assert {(m.term, m.prev_log_term) for m in messages} == {(8, 3)}

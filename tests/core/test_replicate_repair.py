@@ -15,6 +15,7 @@ from tests.support import (
     caught_up_leader,
     leader,
     log_of,
+    paper,
     receive,
     sent_to,
     step,
@@ -235,8 +236,8 @@ def test_a_senseless_hint_does_no_harm(index: int, term: int) -> None:
 
 def test_logs_that_no_cluster_could_have_still_come_together() -> None:
     """The leader has the conflicting term behind where it probes: the follower's own index is what helps."""
-    first = RaftNode(RaftConfig(1, [2]), log_of([1, 1, 1, 3, 3]))
-    follower = RaftNode(RaftConfig(2, [1]).with_election_timeout(1000, 1000), log_of([1, 3, 3]))
+    first = RaftNode(paper(1, [2]), log_of([1, 1, 1, 3, 3]))
+    follower = RaftNode(paper(2, [1]).with_election_timeout(1000, 1000), log_of([1, 3, 3]))
     for _ in range(100):
         waiting = first.step(Tick())
         while waiting:

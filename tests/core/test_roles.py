@@ -11,6 +11,7 @@ from tests.support import (
     heartbeat,
     leader,
     log_of,
+    paper,
     receive,
     sent,
     step,
@@ -21,7 +22,6 @@ from raft_io import (
     HardState,
     LogEntry,
     Propose,
-    RaftConfig,
     RaftNode,
     RequestVote,
     RequestVoteReply,
@@ -35,20 +35,20 @@ pytestmark = pytest.mark.core
 
 def test_a_campaign_writes_term_and_vote_in_one() -> None:
     log = TracingLog([1, 1], HardState(4, 2))
-    node = RaftNode(RaftConfig(1, [2, 3]), log)
+    node = RaftNode(paper(1, [2, 3]), log)
     campaign(node)
     assert log.state == HardState(5, 1)
     assert log.calls == ["set_hard_state", "sync"]
 
 
 def test_a_later_term_is_written_without_a_vote() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([], term=4, voted_for=1))
+    node = RaftNode(paper(1, [2, 3]), log_of([], term=4, voted_for=1))
     receive(node, RequestVoteReply(6, False, 2))
     assert node.log.hard_state() == HardState(6, None)
 
 
 def test_stepping_down_in_ones_own_term_keeps_the_vote() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     campaign(node)
     heartbeat(node, term=1, sender=2)
     assert node.log.hard_state() == HardState(1, 1)
@@ -56,7 +56,7 @@ def test_stepping_down_in_ones_own_term_keeps_the_vote() -> None:
 
 def test_following_on_writes_nothing() -> None:
     log = TracingLog()
-    node = RaftNode(RaftConfig(1, [2, 3]), log)
+    node = RaftNode(paper(1, [2, 3]), log)
     heartbeat(node, term=1)
     log.calls.clear()
     heartbeat(node, term=1)
@@ -73,7 +73,7 @@ def test_a_leader_that_steps_down_forgets_its_followers_and_its_pipeline() -> No
 
 
 def test_a_candidate_knows_no_leader() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     heartbeat(node, sender=3)
     assert node.leader == 3
     campaign(node)
@@ -81,13 +81,13 @@ def test_a_candidate_knows_no_leader() -> None:
 
 
 def test_a_new_leader_asserts_itself_at_once() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     beats = sent(elect(node), AppendEntries)
     assert beats == [AppendEntries(1, 1, 0, 0, (), 0)] * 2
 
 
 def test_a_new_leader_of_a_log_that_is_all_committed_appends_nothing() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1, 1]), applied=2)
+    node = RaftNode(paper(1, [2, 3]), log_of([1, 1]), applied=2)
     elect(node)
     assert node.log.last_index() == 2
     assert step(node, Propose(b"x")) != []
@@ -96,7 +96,7 @@ def test_a_new_leader_of_a_log_that_is_all_committed_appends_nothing() -> None:
 
 @pytest.mark.parametrize("applied", [0, 1])
 def test_a_new_leader_with_uncommitted_entries_appends_a_noop_and_sends_it(applied: int) -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1, 1]), applied=applied)
+    node = RaftNode(paper(1, [2, 3]), log_of([1, 1]), applied=applied)
     messages = sent(elect(node), AppendEntries)
     noop = LogEntry(2, 3, b"", NOOP)
     assert node.log.entry(3) == noop
@@ -116,7 +116,7 @@ def test_a_leader_re_elected_begins_anew_with_every_follower() -> None:
 
 
 def test_the_heartbeat_of_a_new_leader_counts_from_its_election() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3], heartbeat_interval=4))
+    node = RaftNode(paper(1, [2, 3], heartbeat_interval=4))
     for _ in range(3):
         elect(node)
         for _ in range(3):
@@ -126,13 +126,13 @@ def test_the_heartbeat_of_a_new_leader_counts_from_its_election() -> None:
 
 
 def test_terms_do_not_go_back() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([], term=5))
+    node = RaftNode(paper(1, [2, 3]), log_of([], term=5))
     with pytest.raises(AssertionError):
         roles.become_follower(node._state, 4, -1)
 
 
 def test_a_vote_is_for_good() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     receive(node, RequestVote(1, 2, 0, 0))
     with pytest.raises(AssertionError):
         roles.grant_vote(node._state, 3)

@@ -21,8 +21,8 @@ def test_pre_votes_that_come_while_the_disk_hangs_start_no_campaign() -> None:
     while not node._state.now > 20:
         feed(node, Tick())
     feed(node, Receive(PreVoteReply(6, True, 2)))
-    assert node.role is Role.FOLLOWER and node.term == 5
+    assert (node.role, node.term) == (Role.FOLLOWER, 5)
 
     feed(node, Synced(1))
     feed(node, Receive(PreVoteReply(6, True, 3)))
-    assert node.role is Role.CANDIDATE and node.term == 6
+    assert (node.role, node.term) == (Role.CANDIDATE, 6)

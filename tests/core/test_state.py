@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.support import campaign, leader, log_of, step
+from tests.support import campaign, leader, log_of, paper, step
 
 from raft_io import HardState, LogEntry, Propose, RaftConfig, RaftNode, Role
 from raft_io.core.state import State, Ticket
@@ -14,11 +14,11 @@ pytestmark = pytest.mark.core
 
 
 def follower() -> State:
-    return RaftNode(RaftConfig(1, [2, 3]), log_of([1, 1, 2]), applied=1)._state
+    return RaftNode(paper(1, [2, 3]), log_of([1, 1, 2]), applied=1)._state
 
 
 def candidate() -> State:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     campaign(node)
     return node._state
 
@@ -83,7 +83,7 @@ def test_a_ticket_holds_what_it_stands_for() -> None:
 
 
 def test_a_fresh_state_adopts_config_and_log() -> None:
-    config = RaftConfig(2, [3, 1], (5, 6), 2, 8, 9, 10, 11, 12, 13)
+    config = RaftConfig(2, [3, 1], (5, 6), 2, 8, 9, 10, 11, 12, 13, False, False, False, 1, 14, 15)
     state = RaftNode(config, log_of([1, 1, 2], term=4, voted_for=0), applied=2)._state
     assert (state.id, state.voters) == (2, [1, 2, 3])
     assert (state.election_min, state.election_max, state.heartbeat_interval) == (5, 6, 2)
@@ -92,3 +92,6 @@ def test_a_fresh_state_adopts_config_and_log() -> None:
     assert (state.term, state.voted_for, state.role, state.leader) == (4, 0, Role.FOLLOWER, -1)
     assert (state.last_index, state.last_term, state.stable_index) == (3, 2, 3)
     assert (state.commit_index, state.last_applied) == (2, 2)
+    assert (state.pre_vote, state.check_quorum, state.lease_reads) == (False, False, False)
+    assert (state.lease_length, state.snapshot_threshold, state.snapshot_chunk) == (4, 14, 15)
+    assert (state.max_inflight_bytes, state.snapshot_index, state.snapshot_term) == (64 * 2**20, 0, 0)

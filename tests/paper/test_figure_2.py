@@ -14,6 +14,7 @@ from tests.support import (
     heartbeat,
     leader,
     log_of,
+    paper,
     receive,
     reply_of,
     sent,
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.core
 
 
 def follower(terms: list[int], term: int | None = None) -> RaftNode:
-    return RaftNode(RaftConfig(1, [2, 3]).with_election_timeout(10, 10), log_of(terms, term))
+    return RaftNode(paper(1, [2, 3]).with_election_timeout(10, 10), log_of(terms, term))
 
 
 # State.
@@ -68,7 +69,7 @@ def test_voted_for_is_null_if_none() -> None:
 
 def test_persistent_state_is_on_stable_storage_before_responding_to_rpcs() -> None:
     log = TracingLog()
-    node = RaftNode(RaftConfig(1, [2, 3]), log)
+    node = RaftNode(paper(1, [2, 3]), log)
     assert reply_of(node, RequestVote(1, 2, 0, 0)).vote_granted
     assert (log.state, log.calls[-1]) == (HardState(1, 2), "sync")
     assert reply_of(node, AppendEntries(1, 2, 0, 0, entries_of([1]), 0)).success
@@ -85,7 +86,7 @@ def test_commit_index_and_last_applied_are_volatile_and_begin_at_0() -> None:
 
 
 def test_next_index_begins_at_the_leaders_last_index_plus_1_and_match_index_at_0() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1, 1, 1]))
+    node = RaftNode(paper(1, [2, 3]), log_of([1, 1, 1]))
     messages = sent(elect(node), AppendEntries)
     assert [message.prev_log_index for message in messages] == [3, 3]
     assert [(f.match_index, f.next_index) for f in node.status.followers] == [(0, 4)] * 2
@@ -185,7 +186,7 @@ def test_all_servers_apply_what_lies_between_last_applied_and_commit_index() -> 
 def test_all_servers_convert_to_follower_on_a_greater_term_in_any_rpc(
     role: Role, message: RequestVote | RequestVoteReply | AppendEntries | AppendEntriesReply
 ) -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     if role is not Role.FOLLOWER:
         campaign(node)
     if role is Role.LEADER:
@@ -249,7 +250,7 @@ def test_candidates_start_an_election_increment_vote_for_self_reset_timer_send_r
 
 
 def test_candidates_become_leader_by_votes_from_a_majority() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3, 4, 5]))
+    node = RaftNode(paper(1, [2, 3, 4, 5]))
     campaign(node)
     receive(node, RequestVoteReply(1, True, 4))
     assert not node.is_leader
@@ -273,7 +274,7 @@ def test_candidates_start_a_new_election_when_the_timeout_elapses() -> None:
 
 
 def test_leaders_send_heartbeats_upon_election_and_repeat_them_when_idle() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     assert sent(elect(node), AppendEntries) == [AppendEntries(1, 1, 0, 0, (), 0)] * 2
     for _ in range(5):
         beats = [m for _ in range(3) for m in sent(step(node, Tick()), AppendEntries)]

@@ -13,6 +13,7 @@ from tests.support import (
     heartbeat,
     leader,
     log_of,
+    paper,
     receive,
     reply_of,
     sent,
@@ -27,7 +28,6 @@ from raft_io import (
     LogEntry,
     Message,
     Propose,
-    RaftConfig,
     RaftNode,
     Receive,
     RequestVote,
@@ -62,14 +62,14 @@ def test_5_1_each_term_has_at_most_one_leader() -> None:
 
 
 def test_5_1_a_request_with_a_stale_term_is_rejected() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([], term=5))
+    node = RaftNode(paper(1, [2, 3]), log_of([], term=5))
     assert not reply_of(node, RequestVote(4, 2, 9, 9)).vote_granted
     assert not reply_of(node, AppendEntries(4, 2, 0, 0, (), 0)).success
 
 
 def test_5_1_a_deposed_leader_learns_of_the_new_term_by_the_rejection() -> None:
     old = leader()
-    reply = reply_of(RaftNode(RaftConfig(2, [1, 3]), log_of([], term=6)), AppendEntries(1, 1, 0, 0, (), 0))
+    reply = reply_of(RaftNode(paper(2, [1, 3]), log_of([], term=6)), AppendEntries(1, 1, 0, 0, (), 0))
     receive(old, reply)
     assert (old.role, old.term) == (Role.FOLLOWER, 6)
 
@@ -87,13 +87,13 @@ def test_5_2_servers_start_as_followers_and_remain_so_while_they_hear_from_a_lea
 
 
 def test_5_2_a_candidate_issues_request_vote_to_each_of_the_other_servers() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3, 4, 5]))
+    node = RaftNode(paper(1, [2, 3, 4, 5]))
     actions = campaign(node)
     assert [len(sent_to(actions, peer)) for peer in (1, 2, 3, 4, 5)] == [0, 1, 1, 1, 1]
 
 
 def test_5_2_each_server_votes_for_at_most_one_candidate_first_come_first_served() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     assert [reply_of(node, RequestVote(1, id_, 0, 0)).vote_granted for id_ in (3, 2, 3)] == [
         True,
         False,
@@ -103,14 +103,14 @@ def test_5_2_each_server_votes_for_at_most_one_candidate_first_come_first_served
 
 def test_5_2_a_candidate_recognises_a_leader_of_its_own_or_a_later_term() -> None:
     for term in (1, 4):
-        node = RaftNode(RaftConfig(1, [2, 3]))
+        node = RaftNode(paper(1, [2, 3]))
         campaign(node)
         heartbeat(node, term=term, sender=2)
         assert (node.role, node.leader, node.term) == (Role.FOLLOWER, 2, term)
 
 
 def test_5_2_a_candidate_rejects_a_leader_of_an_earlier_term_and_stays_one() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([], term=4))
+    node = RaftNode(paper(1, [2, 3]), log_of([], term=4))
     campaign(node)
     reply = reply_of(node, AppendEntries(4, 2, 0, 0, (), 0))
     assert (reply.success, reply.term, node.role) == (False, 5, Role.CANDIDATE)
@@ -133,7 +133,7 @@ def test_5_2_a_split_vote_is_followed_by_a_new_election() -> None:
 
 
 def test_5_2_election_timeouts_are_chosen_anew_at_each_election() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     waits = []
     for term in range(1, 30):
         count = 0
@@ -155,7 +155,7 @@ def test_5_3_an_entry_is_committed_once_a_majority_has_it_and_then_applied() -> 
 
 
 def test_5_3_committing_an_entry_commits_all_that_precede_it() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1, 2, 2]))
+    node = RaftNode(paper(1, [2, 3]), log_of([1, 2, 2]))
     elect(node)
     assert applied(ack(node, 3, 4)) == [1, 2, 3]
 
@@ -212,7 +212,7 @@ def test_5_3_a_leader_never_overwrites_or_deletes_entries_in_its_own_log() -> No
 
 
 def test_5_3_the_hint_lets_the_leader_skip_all_conflicting_entries_of_a_term() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1, 1] + [2] * 20))
+    node = RaftNode(paper(1, [2, 3]), log_of([1, 1] + [2] * 20))
     reply = reply_of(node, AppendEntries(9, 2, 22, 8, (), 0))
     assert (reply.conflict_index, reply.conflict_term) == (3, 2)
 
@@ -235,7 +235,7 @@ def test_5_3_the_hint_lets_the_leader_skip_all_conflicting_entries_of_a_term() -
 def test_5_4_1_the_later_last_term_is_more_up_to_date_then_the_longer_log(
     mine: list[int], theirs: list[int], granted: bool
 ) -> None:
-    voter = RaftNode(RaftConfig(1, [2, 3]), log_of(mine, term=3))
+    voter = RaftNode(paper(1, [2, 3]), log_of(mine, term=3))
     request = RequestVote(4, 2, len(theirs), theirs[-1] if theirs else 0)
     assert reply_of(voter, request).vote_granted is granted
 
@@ -252,7 +252,7 @@ def test_5_4_1_a_candidate_that_lacks_a_committed_entry_cannot_win() -> None:
 
 def test_5_4_2_a_leader_does_not_commit_an_earlier_terms_entry_by_counting_replicas() -> None:
     """Figure 8, (c): S1 has replicated the entry of term 2 to a majority, and may not commit it."""
-    s1 = RaftNode(RaftConfig(1, [2, 3, 4, 5]), log_of([1, 2], term=3), applied=1)
+    s1 = RaftNode(paper(1, [2, 3, 4, 5]), log_of([1, 2], term=3), applied=1)
     elect(s1)
     assert s1.log.entry(3) == LogEntry(4, 3, b"", NOOP)
     for peer in (2, 3):
@@ -261,8 +261,8 @@ def test_5_4_2_a_leader_does_not_commit_an_earlier_terms_entry_by_counting_repli
 
 
 def test_5_4_2_figure_8_d_the_earlier_terms_entry_may_still_be_overwritten() -> None:
-    s2 = RaftNode(RaftConfig(2, [1, 3, 4, 5]), log_of([1, 2], term=4), applied=1)
-    s5 = RaftNode(RaftConfig(5, [1, 2, 3, 4]), log_of([1, 3], term=4), applied=1)
+    s2 = RaftNode(paper(2, [1, 3, 4, 5]), log_of([1, 2], term=4), applied=1)
+    s5 = RaftNode(paper(5, [1, 2, 3, 4]), log_of([1, 3], term=4), applied=1)
     campaign(s5)
     for peer in (3, 4):
         receive(s5, RequestVoteReply(5, True, peer))
@@ -272,14 +272,14 @@ def test_5_4_2_figure_8_d_the_earlier_terms_entry_may_still_be_overwritten() -> 
 
 
 def test_5_4_2_figure_8_e_an_entry_of_the_current_term_commits_the_earlier_one_with_it() -> None:
-    s1 = RaftNode(RaftConfig(1, [2, 3, 4, 5]), log_of([1, 2], term=3), applied=1)
+    s1 = RaftNode(paper(1, [2, 3, 4, 5]), log_of([1, 2], term=3), applied=1)
     elect(s1)
     ack(s1, 2, 3)
     assert s1.commit_index == 1
     assert applied(ack(s1, 3, 3)) == [2]
     assert s1.commit_index == 3
     s5 = RequestVote(5, 5, 2, 3)
-    assert not reply_of(RaftNode(RaftConfig(2, [1]), log_of([1, 2, 4])), s5).vote_granted
+    assert not reply_of(RaftNode(paper(2, [1]), log_of([1, 2, 4])), s5).vote_granted
 
 
 # 5.4.3 and figure 3: the properties, over a run with changes of leader.
@@ -316,7 +316,7 @@ def test_figure_3_log_matching_leader_completeness_and_state_machine_safety() ->
 
 
 def test_5_5_append_entries_is_idempotent() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1]))
+    node = RaftNode(paper(1, [2, 3]), log_of([1]))
     message = AppendEntries(2, 2, 1, 1, [LogEntry(2, 2, b"x")], 2)
     assert applied(receive(node, message)) == [1, 2]
     again = receive(node, message)
@@ -325,7 +325,7 @@ def test_5_5_append_entries_is_idempotent() -> None:
 
 
 def test_5_5_request_vote_is_idempotent() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     replies = [reply_of(node, RequestVote(1, 2, 0, 0)) for _ in range(3)]
     assert replies == [RequestVoteReply(1, True, 1)] * 3
 
@@ -335,7 +335,7 @@ def test_5_5_a_restarted_follower_takes_up_where_it_was() -> None:
     nodes.elect(1)
     nodes.step(1, Propose(b"a"))
     nodes.settle()
-    nodes.nodes[3] = RaftNode(RaftConfig(3, [1, 2]), nodes.nodes[3].log)
+    nodes.nodes[3] = RaftNode(paper(3, [1, 2]), nodes.nodes[3].log)
     nodes.applied[3] = []
     nodes.step(1, Propose(b"b"))
     nodes.settle()
@@ -375,7 +375,7 @@ def test_8_a_leader_commits_a_no_op_of_its_term_to_learn_which_entries_are_commi
 
 
 def test_delivery_in_any_order_does_no_harm() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     messages = [AppendEntries(1, 2, index, min(index, 1), [LogEntry(1, index + 1)], 0) for index in range(4)]
     for message in (*reversed(messages), *messages, messages[1], messages[0]):
         step(node, Receive(message))

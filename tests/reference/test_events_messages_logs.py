@@ -18,6 +18,7 @@ from tests.support import (
     heartbeat,
     leader,
     log_of,
+    paper,
     receive,
     reply_of,
     sent,
@@ -59,7 +60,7 @@ pytestmark = pytest.mark.core
 
 
 def test_example_events() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     events: list[Event] = [
         Tick(),
         Receive(RequestVote(term=1, candidate=2, last_log_index=0, last_log_term=0)),
@@ -98,7 +99,7 @@ def test_example_actions() -> None:
 
 
 def test_applies_come_in_strictly_increasing_order_each_index_once() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     receive(node, AppendEntries(1, 2, 0, 0, entries_of([1] * 9), 0))
     indexes = []
     for commit in (2, 2, 1, 5, 9, 9):
@@ -124,7 +125,7 @@ def test_example_an_empty_heartbeat() -> None:
 
 
 def test_the_node_sends_nothing_itself_but_emits_send() -> None:
-    actions = campaign(RaftNode(RaftConfig(1, [2, 3])))
+    actions = campaign(RaftNode(paper(1, [2, 3])))
     assert [(action.to, type(action.message)) for action in actions if isinstance(action, Send)] == [
         (2, RequestVote),
         (3, RequestVote),
@@ -141,13 +142,13 @@ def test_append_entries_carries_entries_to_a_follower_behind_and_none_to_one_cau
 
 
 def test_a_vote_is_granted_only_by_who_has_not_voted_in_this_term() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     assert reply_of(node, RequestVote(1, 2, 0, 0)).vote_granted
     assert not reply_of(node, RequestVote(1, 3, 0, 0)).vote_granted
 
 
 def test_a_vote_is_granted_only_to_a_log_as_up_to_date() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1, 2]))
+    node = RaftNode(paper(1, [2, 3]), log_of([1, 2]))
     assert not reply_of(node, RequestVote(3, 2, 9, 1)).vote_granted
     assert not reply_of(node, RequestVote(4, 2, 1, 2)).vote_granted
     assert reply_of(node, RequestVote(5, 2, 2, 2)).vote_granted
@@ -168,7 +169,7 @@ def test_a_node_missing_committed_entries_is_not_elected() -> None:
 
 
 def test_votes_are_counted_by_the_id_in_the_reply() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3, 4, 5]))
+    node = RaftNode(paper(1, [2, 3, 4, 5]))
     campaign(node)
     for _ in range(5):
         receive(node, RequestVoteReply(1, True, 2))
@@ -178,7 +179,7 @@ def test_votes_are_counted_by_the_id_in_the_reply() -> None:
 
 
 def test_a_heartbeat_asserts_leadership_and_resets_the_election_timer() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]).with_election_timeout(10, 10))
+    node = RaftNode(paper(1, [2, 3]).with_election_timeout(10, 10))
     for _ in range(9):
         step(node, Tick())
     heartbeat(node, term=1, sender=3)
@@ -188,25 +189,25 @@ def test_a_heartbeat_asserts_leadership_and_resets_the_election_timer() -> None:
 
 
 def test_prev_log_lets_the_follower_verify_that_its_log_matches() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1, 2]))
+    node = RaftNode(paper(1, [2, 3]), log_of([1, 2]))
     assert reply_of(node, AppendEntries(3, 2, 2, 2, (), 0)).success
     assert not reply_of(node, AppendEntries(3, 2, 2, 1, (), 0)).success
     assert not reply_of(node, AppendEntries(3, 2, 3, 2, (), 0)).success
 
 
 def test_match_index_is_the_highest_index_agreed_on() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]), log_of([1, 1]))
+    node = RaftNode(paper(1, [2, 3]), log_of([1, 1]))
     assert reply_of(node, AppendEntries(1, 2, 2, 1, entries_of([1, 1], first=3), 0)).match_index == 4
 
 
 def test_the_hint_is_0_on_success() -> None:
-    reply = heartbeat(RaftNode(RaftConfig(1, [2, 3])))
+    reply = heartbeat(RaftNode(paper(1, [2, 3])))
     assert sent(reply, AppendEntriesReply) == [AppendEntriesReply(1, True, 1, 0, 0, 0)]
 
 
 def test_on_a_rejection_the_hint_skips_a_whole_term_in_one_round_trip() -> None:
-    follower = RaftNode(RaftConfig(2, [1]), log_of([1] * 5 + [2] * 200))
-    node = RaftNode(RaftConfig(1, [2]), log_of([1] * 5 + [3] * 200))
+    follower = RaftNode(paper(2, [1]), log_of([1] * 5 + [2] * 200))
+    node = RaftNode(paper(1, [2]), log_of([1] * 5 + [3] * 200))
     (probe,) = sent(elect(node), AppendEntries)
     refusal = reply_of(follower, probe)
     assert (refusal.conflict_index, refusal.conflict_term) == (6, 2)
@@ -265,7 +266,7 @@ def test_entries_has_a_default_over_entry() -> None:
 
 def test_the_node_reads_and_writes_through_its_log() -> None:
     log = TracingLog([1, 1])
-    node = RaftNode(RaftConfig(1, [2, 3]), log)
+    node = RaftNode(paper(1, [2, 3]), log)
     receive(node, AppendEntries(2, 2, 1, 1, entries_of([2], first=2), 0))
     assert log.calls == ["set_hard_state", "truncate", "append", "sync"]
     assert terms_in(log) == [1, 2]
@@ -281,7 +282,7 @@ def test_the_node_syncs_before_a_message_that_depends_on_what_was_written() -> N
             if name == "sync":
                 unsynced.clear()
 
-    node = RaftNode(RaftConfig(1, [2, 3]), Watched())
+    node = RaftNode(paper(1, [2, 3]), Watched())
     for message in (
         RequestVote(1, 2, 0, 0),
         AppendEntries(2, 3, 0, 0, entries_of([1, 2]), 0),

@@ -15,6 +15,7 @@ from tests.support import (
     heartbeat,
     leader,
     log_of,
+    paper,
     receive,
     reply_of,
     sent,
@@ -55,14 +56,14 @@ pytestmark = pytest.mark.core
 
 
 def test_you_feed_events_through_step_and_it_returns_the_actions() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     actions = [action for _ in range(20) for action in node.step(Tick())]
     assert {type(action) for action in actions} == {Send}
 
 
 def test_a_run_is_reproducible_from_a_seed_and_a_sequence_of_events() -> None:
     def run(seed: int) -> list[Action]:
-        node = RaftNode(RaftConfig(1, [2, 3]).with_seed(seed))
+        node = RaftNode(paper(1, [2, 3]).with_seed(seed))
         return [action for _ in range(500) for action in node.step(Tick())]
 
     assert run(7) == run(7)
@@ -70,7 +71,7 @@ def test_a_run_is_reproducible_from_a_seed_and_a_sequence_of_events() -> None:
 
 def test_a_seed_decides_when_a_node_campaigns() -> None:
     def first(seed: int) -> int:
-        node = RaftNode(RaftConfig(1, [2, 3]).with_seed(seed))
+        node = RaftNode(paper(1, [2, 3]).with_seed(seed))
         return next(tick for tick in range(1, 100) if node.step(Tick()))
 
     assert len({first(seed) for seed in range(30)}) > 5
@@ -87,11 +88,11 @@ def test_quick_start() -> None:
 
 
 def test_tier_1_needs_no_log_to_be_named() -> None:
-    assert isinstance(RaftNode(RaftConfig(1, [2, 3])).log, MemoryLog)
+    assert isinstance(RaftNode(paper(1, [2, 3])).log, MemoryLog)
 
 
 def test_tier_2_tunes_the_timing() -> None:
-    config = RaftConfig(1, [2, 3]).with_election_timeout(4, 4).with_heartbeat_interval(2).with_seed(9)
+    config = paper(1, [2, 3]).with_election_timeout(4, 4).with_heartbeat_interval(2).with_seed(9)
     node = RaftNode(config)
     assert [bool(node.step(Tick())) for _ in range(4)] == [False, False, False, True]
 
@@ -131,7 +132,7 @@ def test_every_message_carries_the_senders_term() -> None:
 
 @pytest.mark.parametrize("role", list(Role))
 def test_a_node_that_sees_a_higher_term_steps_down_and_adopts_it(role: Role) -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     if role is not Role.FOLLOWER:
         campaign(node)
     if role is Role.LEADER:
@@ -142,14 +143,14 @@ def test_a_node_that_sees_a_higher_term_steps_down_and_adopts_it(role: Role) -> 
 
 
 def test_term_0_precedes_the_first_election() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     assert node.term == 0
     campaign(node)
     assert node.term == 1
 
 
 def test_terms_only_increase() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     seen = []
     for term in (3, 1, 5, 2, 5, 4):
         receive(node, RequestVote(term, 2, 0, 0))
@@ -176,7 +177,7 @@ def test_example_role() -> None:
 
 
 def test_it_becomes_a_candidate_when_it_stops_hearing_from_a_leader() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     for _ in range(100):
         heartbeat(node)
         step(node, Tick())
@@ -187,7 +188,7 @@ def test_it_becomes_a_candidate_when_it_stops_hearing_from_a_leader() -> None:
 
 
 def test_it_becomes_leader_if_it_wins_an_election() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     campaign(node)
     receive(node, RequestVoteReply(1, True, 3))
     assert node.role is Role.LEADER
@@ -220,16 +221,16 @@ def test_example_hard_state() -> None:
 
 def test_term_and_vote_are_persisted_before_responding() -> None:
     log = TracingLog()
-    node = RaftNode(RaftConfig(1, [2, 3]), log)
+    node = RaftNode(paper(1, [2, 3]), log)
     assert reply_of(node, RequestVote(4, 2, 0, 0)).vote_granted
     assert log.state == HardState(4, 2)
     assert log.calls[-1] == "sync"
 
 
 def test_a_node_does_not_vote_twice_in_a_term_over_a_crash() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     receive(node, RequestVote(4, 2, 0, 0))
-    again = RaftNode.with_log(RaftConfig(1, [2, 3]), node.log)
+    again = RaftNode.with_log(paper(1, [2, 3]), node.log)
     assert not reply_of(again, RequestVote(4, 3, 9, 9)).vote_granted
 
 
@@ -298,12 +299,12 @@ def test_max_batch_is_normalised_and_bounds_one_append_entries() -> None:
 
 
 def test_new_starts_as_a_follower_in_term_0() -> None:
-    node = RaftNode(RaftConfig(1, [2, 3]))
+    node = RaftNode(paper(1, [2, 3]))
     assert (node.role, node.term, node.log.last_index()) == (Role.FOLLOWER, 0, 0)
 
 
 def test_with_log_resumes_in_the_last_term_and_vote() -> None:
-    node = RaftNode.with_log(RaftConfig(1, [2, 3]), log_of([1, 2], term=6, voted_for=3))
+    node = RaftNode.with_log(paper(1, [2, 3]), log_of([1, 2], term=6, voted_for=3))
     assert node.term == 6
     assert reply_of(node, RequestVote(6, 3, 9, 9)).vote_granted
     assert not reply_of(node, RequestVote(6, 2, 9, 9)).vote_granted
@@ -311,7 +312,7 @@ def test_with_log_resumes_in_the_last_term_and_vote() -> None:
 
 def test_accessors() -> None:
     log = MemoryLog()
-    node = RaftNode.with_log(RaftConfig(5, [2, 3]), log)
+    node = RaftNode.with_log(paper(5, [2, 3]), log)
     heartbeat(node, term=4, sender=3)
     receive(node, AppendEntries(4, 3, 0, 0, entries_of([4, 4]), 1))
     assert (node.id, node.role, node.is_leader, node.term) == (5, Role.FOLLOWER, False, 4)
@@ -321,7 +322,7 @@ def test_accessors() -> None:
 
 def test_everything_the_protocol_depends_on_is_persisted_before_a_send() -> None:
     log = TracingLog()
-    node = RaftNode.with_log(RaftConfig(1, [2, 3]), log)
+    node = RaftNode.with_log(paper(1, [2, 3]), log)
     events: list[Event] = [
         *[Tick()] * 20,
         Receive(RequestVoteReply(1, True, 2)),
@@ -337,7 +338,7 @@ def test_everything_the_protocol_depends_on_is_persisted_before_a_send() -> None
 
 def test_the_same_state_and_event_always_give_the_same_actions() -> None:
     def node() -> RaftNode:
-        return RaftNode.with_log(RaftConfig(1, [2, 3]), log_of([1, 2, 2], term=2))
+        return RaftNode.with_log(paper(1, [2, 3]), log_of([1, 2, 2], term=2))
 
     events: list[Event] = [
         Tick(),
@@ -349,7 +350,7 @@ def test_the_same_state_and_event_always_give_the_same_actions() -> None:
 
 
 def test_a_proposal_to_a_non_leader_is_refused_with_the_known_leader() -> None:
-    node = RaftNode(RaftConfig(2, [1, 3]))
+    node = RaftNode(paper(2, [1, 3]))
     with pytest.raises(NotLeaderError) as caught:
         node.step(Propose(b"x"))
     assert caught.value.leader is None
@@ -380,7 +381,7 @@ def test_example_single_node_election_and_commit() -> None:
 
 
 def test_example_a_proposal_to_a_follower_is_redirected() -> None:
-    node = RaftNode(RaftConfig(2, [1, 3]))
+    node = RaftNode(paper(2, [1, 3]))
     try:
         node.step(Propose(b"x"))
     except NotLeaderError as error:
@@ -389,7 +390,7 @@ def test_example_a_proposal_to_a_follower_is_redirected() -> None:
 
 
 def test_example_driving_a_cluster() -> None:
-    nodes = {node: RaftNode(RaftConfig(node, [1, 2, 3])) for node in (1, 2, 3)}
+    nodes = {node: RaftNode(paper(node, [1, 2, 3])) for node in (1, 2, 3)}
     transport = MemoryTransport()
     machines: dict[int, list[bytes]] = {node: [] for node in nodes}
 

@@ -15,8 +15,17 @@ import pytest
 from tests.server.hosts import TICK, Trio, eventually, free_ports, lone, node_id, run, warnings
 from tests.server.support import Recorder
 
-from raft_io import IdentityError, Membership, NotLeaderError, RaftError, RemovedError
+from raft_io import (
+    CorruptLogError,
+    IdentityError,
+    Membership,
+    NotLeaderError,
+    RaftError,
+    RemovedError,
+    encode_membership,
+)
 from raft_io.server import RaftServer
+from raft_io.storage.recover import force_membership, salvage
 
 
 class Growing(Trio):
@@ -747,5 +756,66 @@ def test_the_advertised_address_is_the_one_that_others_use(tmp_path: Path) -> No
             await cluster.voters(1, 2)
             assert cluster.servers[1].addresses == {1: cluster.peers[1], 2: f"localhost:{port}"}
             assert await cluster.servers[2].propose(b"a", timeout=20) == b"1"
+
+    run(test)
+
+
+# Getting out of trouble.
+
+
+def test_a_node_whose_log_was_salvaged_comes_back_by_joining(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with growing(tmp_path, size=3) as cluster:
+            leader = await cluster.leader()
+            for n in range(20):
+                await leader.propose(b"%d" % n)
+            # So that the damaged log says that its node is a voter.
+            await cluster.join(4)
+            await cluster.voters(1, 2, 3, 4)
+            damaged = node_id(cluster.followers(leader)[0])
+            log = tmp_path / f"node-{damaged}" / "log"
+            await cluster.stop(damaged)
+            (segment,) = [path for path in log.iterdir() if path.suffix == ".wal"]
+            data = bytearray(segment.read_bytes())
+            place = data.index(encode_membership(Membership([1, 2, 3], [4]))) + 3
+            data[place] ^= 0xFF
+            segment.write_bytes(data)
+            with pytest.raises(CorruptLogError):
+                await cluster.start(damaged)
+            assert salvage(log).last_index > 0
+            with pytest.raises(IdentityError, match="only come back by joining"):
+                await cluster.start(damaged)
+            await leader.propose(b"meanwhile")
+            back = await cluster.join(damaged, via=node_id(leader))
+            await cluster.voters(1, 2, 3, 4)
+            history = await back.read(lambda machine: list(machine.history), timeout=20)
+            assert history == [*[b"%d" % n for n in range(20)], b"meanwhile"]
+            await eventually(lambda: not back._cluster.members_known.is_joining)
+            assert await back.propose(b"x", timeout=20) == b"22"
+
+    run(test)
+
+
+def test_one_node_goes_on_alone_and_others_join_it_when_a_majority_is_lost(tmp_path: Path) -> None:
+    async def test() -> None:
+        cluster = Growing(tmp_path, size=3)
+        for node in (1, 2, 3):
+            await cluster.start(node)
+        leader = await cluster.leader()
+        await leader.propose(b"a")
+        assert await cluster.servers[1].read(lambda m: list(m.history)) == [b"a"]
+        for node in (1, 2, 3):
+            await cluster.stop(node)
+        for node in (2, 3):
+            shutil.rmtree(tmp_path / f"node-{node}")
+        force_membership(tmp_path / "node-1" / "log", node_id=1, voters=[1])
+        alone = await cluster.start(1)
+        assert await alone.propose(b"b", timeout=20) == b"2"
+        for node in (2, 3):
+            await cluster.join(node)
+        await cluster.voters(1, 2, 3)
+        assert await cluster.servers[3].read(lambda m: list(m.history), timeout=20) == [b"a", b"b"]
+        for node in (1, 2, 3):
+            await cluster.stop(node)
 
     run(test)

@@ -26,10 +26,11 @@ from raft_io import (
     RequestVoteReply,
     wire,
 )
-from raft_io.server import frames, link, transport
+from raft_io.server import frames, link
 from raft_io.server.address import Address
 from raft_io.server.frames import Greeting
 from raft_io.server.link import Link
+from raft_io.server.transport import Refusals
 
 HELLO = Greeting("raft-io", 2, 7, "127.0.0.1:1").encode(frames.HELLO)
 """Of a node 2 that nobody has met yet."""
@@ -113,19 +114,6 @@ def hostile(incarnation: int) -> dict[str, tuple[bytes, str]]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "GREETING_TIMEOUT", 0.2)
-    monkeypatch.setattr(transport, "QUIET", 0.0)
-
-
-def test_who_is_refused_again_and_again_is_one_line_a_minute() -> None:
-    complaints = transport.Complaints()
-    assert complaints.is_new("10.0.0.1", "no peer", 0.0)
-    assert not complaints.is_new("10.0.0.1", "no peer", 59.0)
-    assert complaints.is_new("10.0.0.2", "no peer", 59.0)
-    assert complaints.is_new("10.0.0.1", "another", 59.0)
-    assert complaints.is_new("10.0.0.1", "no peer", 60.0)
-    for number in range(transport.MAX_REASONS):
-        complaints.is_new(f"host-{number}", "no peer", 60.0)
-    assert complaints.is_new("10.0.0.1", "no peer", 60.0), "what is remembered is bounded"
 
 
 @pytest.mark.usefixtures("impatient")
@@ -594,3 +582,13 @@ def test_a_peer_that_is_let_go_gets_what_was_sent_to_it(monkeypatch: pytest.Monk
 
     run(test)
     assert b"".join(got).startswith(b"farewell" * 1000)
+
+
+def test_a_node_that_is_refused_again_and_again_is_one_line_a_minute() -> None:
+    refusals = Refusals()
+    assert refusals.are_news(2, "why", 100.0)
+    assert not refusals.are_news(2, "why", 159.0)
+    assert refusals.are_news(2, "why else", 159.0)
+    assert refusals.are_news(3, "why", 159.0)
+    assert refusals.are_news(2, "why", 160.0)
+    assert not refusals.are_news(2, "why", 161.0)

@@ -1,15 +1,24 @@
 """What must always hold (paper, figure 3), judged from outside: from the disks, the logs and what is sent.
 
-Nothing here asks the core how it counts. What is committed is checked against the disks of all nodes, those
-that are down included.
+Nothing here asks the core how it counts: who votes and what is committed is worked out from the memberships
+in each node's own log, and checked against the disks of all nodes, those that are down included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from tests.sim.check_changes import Changes, may_stand
+from tests.sim.check_contact import Contact
+from tests.sim.check_flow import Flow
+from tests.sim.check_machines import Machines
+from tests.sim.check_reads import Reads
+from tests.sim.history import History
+from tests.sim.image import Image, membership_in
+from tests.sim.quorums import is_quorum, members_of
 
 from raft_io import (
     Action,
@@ -17,20 +26,25 @@ from raft_io import (
     AppendEntriesReply,
     Apply,
     EntryKind,
-    HardState,
+    InstallSnapshot,
+    InstallSnapshotReply,
     LogEntry,
+    Membership,
     Message,
     NodeId,
+    PreVote,
+    PreVoteReply,
     RaftNode,
     RequestVote,
     RequestVoteReply,
-    Role,
     Send,
+    Snapshot,
     Status,
     StorageError,
     Sync,
     Term,
     Tick,
+    TimeoutNow,
 )
 
 if TYPE_CHECKING:
@@ -45,45 +59,82 @@ class Seen(NamedTuple):
     applied: int
 
 
+@dataclass(frozen=True)
+class Acknowledged:
+    """The entry that a reply acknowledges, as the log held it when the reply was made."""
+
+    index: int
+    term: Term | None
+    """`None`: compacted by then, so that a snapshot vouches for it."""
+
+
 class Checker:
     """The properties of a whole cluster, over its whole life."""
 
-    def __init__(self) -> None:
+    def __init__(self, initial: Membership) -> None:
         self.members: dict[NodeId, Member] = {}
-        self.committed: list[LogEntry] = []
-        """What is committed, by any node's word, from index 1 on."""
-        self.commit_terms: list[Term] = []
-        """The term of the leader that first knew, for each."""
+        self.history = History(initial)
+        self.flow = Flow(self.history)
+        self.reads = Reads(self.history)
+        self.machines = Machines(self.history)
+        self.changes = Changes(self.history)
+        self.contact = Contact()
         self.leaders: dict[Term, NodeId] = {}
         self.votes: dict[tuple[Term, NodeId], NodeId] = {}
         self.entries: dict[tuple[int, Term], tuple[bytes, EntryKind, Term]] = {}
         """By index and term: the command, its kind, and the term of the entry before."""
         self.seen: dict[NodeId, Seen] = {}
-        self.applied_through: dict[NodeId, int] = {}
         self.leads: dict[NodeId, Term] = {}
-        self.unanswered: dict[tuple[NodeId, NodeId], int] = {}
-        """Entry-bearing messages from a leader to a follower since it last heard from it."""
 
     # The log: every change of it, before it happens.
 
-    def appended(self, member: Member, previous: LogEntry | None, entries: Sequence[LogEntry]) -> None:
+    def appended(self, member: Member, entries: Sequence[LogEntry]) -> None:
         """Log matching: an entry's index and term fix its content and all that precedes it."""
-        before = 0 if previous is None else previous.term
+        node = member.node
+        if node is not None:
+            self._watch(member, node)
+        before = member.log.now.last_term()
         for entry in entries:
             fact = (entry.command, entry.kind, before)
             known = self.entries.setdefault((entry.index, entry.term), fact)
             assert known == fact, f"log matching: node {member.id} holds another {entry} than {known}"
             assert before <= entry.term, f"terms decrease at {entry} on node {member.id}"
             before = entry.term
+            if node is not None and node.is_leader:
+                assert entry.term == node.term, f"leader {node.id} of {node.term} appends {entry}"
+                if entry.kind is EntryKind.MEMBERSHIP:
+                    self.changes.appended(member, node, entry)
+                    self.contact.changed(member)
+                    self.flow.members(node.id, members_of(membership_in(entry.command)))
 
     def truncated(self, member: Member, removed: Sequence[LogEntry]) -> None:
         """A leader only appends; what is committed is never removed."""
         assert member.node is None or not member.node.is_leader, f"leader {member.id} removed entries"
+        if member.node is not None:
+            self._watch(member, member.node)
         for entry in removed:
-            if entry.index <= len(self.committed):
-                assert self.committed[entry.index - 1].term != entry.term, (
-                    f"node {member.id} removed the committed {entry}"
-                )
+            assert not self.history.agrees(entry.index, entry.term), (
+                f"node {member.id} removed the committed {entry}"
+            )
+
+    def saved(self, member: Member, snapshot: Snapshot) -> None:
+        """A snapshot takes the place of committed entries. Behind it, it leaves the log alone if that agrees,
+        as every log does whose node has applied so far; else it replaces all of it."""
+        node = member.node
+        assert node is not None
+        self._watch(member, node)
+        self.machines.is_true(snapshot)
+        member.snapshots[snapshot.index, snapshot.term] = snapshot
+        if node.is_leader:
+            assert snapshot.index <= node.last_applied, f"leader {member.id} takes in {snapshot}"
+        now = member.log.now
+        if now.agrees(snapshot):
+            return
+        assert snapshot.index > node.commit_index, f"node {member.id} replaces what it has committed"
+        for entry in now.between(snapshot.index + 1, now.last_index()):
+            assert not self.history.agrees(entry.index, entry.term), (
+                f"{snapshot} removes the committed {entry} on node {member.id}"
+            )
 
     # The actions.
 
@@ -95,12 +146,17 @@ class Checker:
             sizes = [len(action.command) for action in actions if isinstance(action, Apply)]
             if config.max_apply_bytes and len(sizes) > 1:
                 assert sum(sizes) <= config.max_apply_bytes, f"applied {sizes} at once"
+        elif member.node is not None:
+            stands = any(isinstance(a, Send) and isinstance(a.message, PreVote) for a in actions)
+            assert not stands or may_stand(member, member.node), f"node {member.id} stands without a vote"
 
-    def sent(self, member: Member, send: Send, acknowledged: LogEntry | None) -> None:
+    def sent(self, member: Member, send: Send, acknowledged: Acknowledged | None) -> None:
         """Persist before you respond (figure 2), checked against the disk as the message goes out."""
         message = send.message
-        disk = member.log.disk_state
+        disk = member.log.disk.hard_state(member.id)
         assert send.to != member.id, "a message to itself"
+        if isinstance(message, PreVote | PreVoteReply):
+            return  # they promise nothing
         assert disk.term >= message.term, f"node {member.id} may forget the term of {message}"
         current = disk.term == message.term
         match message:
@@ -114,7 +170,15 @@ class Checker:
                     self._vote(message.term, member.id, send.to)
                     assert not current or disk.voted_for == send.to, f"vote not durable: {message}"
             case AppendEntries():
-                self._appends(member, send.to, message)
+                self._leads(message.term, message.leader)
+                assert message.leader == member.id
+                self.flow.appends(member, send.to, message)
+            case InstallSnapshot():
+                self._leads(message.term, message.leader)
+                self.flow.piece(member, send.to, message)
+            case TimeoutNow():
+                assert message.leader == member.id
+                self._leads(message.term, message.leader)
             case AppendEntriesReply():
                 assert message.sender == member.id
                 if acknowledged is not None and current:
@@ -124,52 +188,17 @@ class Checker:
         known = self.votes.setdefault((term, voter), candidate)
         assert known == candidate, f"node {voter} voted for {known} and {candidate} in term {term}"
 
-    def _appends(self, member: Member, to: NodeId, message: AppendEntries) -> None:
-        config = member.config
-        assert message.leader == member.id
-        self._leads(message.term, message.leader)
-        assert len(message.entries) <= config.max_batch
-        sizes = [len(entry.command) for entry in message.entries]
-        assert len(sizes) <= 1 or sum(sizes) <= config.max_batch_bytes, f"{sizes} in one message"
-        known = len(self.committed)
-        assert message.leader_commit <= known, f"{message} claims a commit that there is not"
-        if message.entries:
-            count = self.unanswered.get((member.id, to), 0) + 1
-            self.unanswered[member.id, to] = count
-            assert count <= config.max_inflight, f"{count} unanswered messages from {member.id} to {to}"
+    def _durable(self, member: Member, entry: Acknowledged, message: str) -> None:
+        disk = member.log.disk
+        if entry.term is None:
+            assert entry.index <= disk.covered, message
+        else:
+            assert disk.holds(entry.index, entry.term), message
 
     def delivered(self, to: NodeId, message: Message) -> None:
         """A message reaches a node that is up."""
-        if isinstance(message, AppendEntriesReply):
-            self.unanswered.pop((to, message.sender), None)
-
-    def heeded(self, member: Member, message: Message, before: Status | None) -> None:
-        """What a message alone brings about: its term is adopted, its leader recognised (section 5.2), and
-        if its term is old, nothing (section 5.1): `before` is given then."""
-        node = member.node
-        if node is None:
-            return
-        assert before is None or node.status == before, f"{message} is old, but changed {before}"
-        assert node.term >= message.term, f"node {member.id} of term {node.term} ignored {message}"
-        if isinstance(message, AppendEntries) and message.term == node.term:
-            assert (node.role, node.leader) == (Role.FOLLOWER, message.leader), f"{message} not followed"
-
-    def applied(self, member: Member, action: Apply) -> None:
-        """Committed, durable here, in order, each once, nothing skipped but what is no command."""
-        last = self.applied_through[member.id]
-        assert action.index > last, f"node {member.id} applies {action} after {last}"
-        assert action.index <= len(self.committed), f"{action} is not committed"
-        entry = self.committed[action.index - 1]
-        assert (entry.term, entry.command) == (action.term, action.command), f"{action} is not {entry}"
-        assert entry.kind is EntryKind.NORMAL
-        skipped = self.committed[last : action.index - 1]
-        assert all(e.kind is not EntryKind.NORMAL for e in skipped), f"node {member.id} skips {skipped}"
-        self._durable(member, entry, f"{action} is not durable on node {member.id}")
-        self.applied_through[member.id] = action.index
-
-    def _durable(self, member: Member, entry: LogEntry, message: str) -> None:
-        disk = member.log.disk
-        assert len(disk) >= entry.index and disk[entry.index - 1] == entry, message
+        if isinstance(message, AppendEntriesReply | InstallSnapshotReply):
+            self.flow.answered(to, message.sender)
 
     # The nodes, after every step.
 
@@ -177,36 +206,43 @@ class Checker:
         """A node (re)starts: its memory is new, its promises are old."""
         node = member.node
         assert node is not None
-        assert (node.term, node.commit_index, node.last_applied) == (
-            member.log.disk_state.term,
-            applied,
-            applied,
-        )
+        term = member.log.disk.hard_state(member.id).term
+        assert (node.term, node.commit_index, node.last_applied) == (term, applied, applied)
         self.seen[member.id] = Seen(node.term, applied, applied)
-        self.applied_through[member.id] = applied
+        self.machines.started(member, applied)
         self.leads.pop(member.id, None)
-        self._forget_window(member)
+        self.flow.forget(member.id)
 
-    def _forget_window(self, member: Member) -> None:
-        for link in [link for link in self.unanswered if link[0] == member.id]:
-            del self.unanswered[link]
+    def stopped(self, member: Member) -> None:
+        """A node is gone, with all that it did not write down."""
+        self.reads.forget(member)
+        self.changes.forget(member)
+        self.contact.forget(member)
 
     def observe(self, member: Member) -> None:
-        """Everything that must hold between two steps."""
+        """Everything that must hold between two steps, called after each."""
         node = member.node
         if node is None:
             return
         node._state.check()
+        self._watch(member, node)
+        self.changes.observe(member, node)
+
+    def _watch(self, member: Member, node: RaftNode) -> None:
+        """What must hold even between two writes to the log."""
         now = Seen(node.term, node.commit_index, node.last_applied)
         before = self.seen[member.id]
-        assert all(a >= b for a, b in zip(now, before, strict=True)), f"{member.id}: {before} to {now}"
-        self.seen[member.id] = now
         if node.is_leader and self.leads.get(member.id) != node.term:
             self.leads[member.id] = node.term
-            self._forget_window(member)
+            self.flow.forget(member.id)
+            self.contact.elected(member)
             self._leads(node.term, member.id)
             self._elected(member, node.term)
             self._complete(member, node.term)
+        if now == before:
+            return
+        assert all(a >= b for a, b in zip(now, before, strict=True)), f"{member.id}: {before} to {now}"
+        self.seen[member.id] = now
         if now.commit > before.commit:
             self._commits(member, node, before.commit, now.commit)
 
@@ -215,47 +251,64 @@ class Checker:
         assert known == leader, f"term {term} has the leaders {known} and {leader}"
 
     def _elected(self, member: Member, term: Term) -> None:
-        """A majority of different nodes voted for a leader, and its own vote is on its disk."""
+        """A quorum of different nodes voted for a leader, and its own vote is on its disk. The quorum is of
+        the membership that it stood with: what was in its log before its own term."""
         voters = {voter for (when, voter), whom in self.votes.items() if (when, whom) == (term, member.id)}
-        majority = len(self.members) // 2 + 1
-        assert len(voters | {member.id}) >= majority, f"{member.id} leads {term} by {voters} alone"
-        assert member.log.disk_state == HardState(term, member.id), "leads without its own vote on disk"
+        voters.add(member.id)
+        membership = standing(member.log.now, member.initial, term)
+        assert is_quorum(membership, voters), f"{member.id} leads {term} by {voters} alone: {membership}"
+        hard = member.log.disk.hard_state(member.id)
+        assert (hard.term, hard.voted_for) == (term, member.id), "leads without its own vote on disk"
 
     def _complete(self, member: Member, term: Term) -> None:
-        """Leader completeness: a leader has what was committed in earlier terms."""
-        for entry, when in zip(self.committed, self.commit_terms, strict=True):
-            if when < term:
-                held = member.log.held[entry.index - 1 : entry.index]
-                assert held == [entry], f"leader {member.id} of term {term} lacks {entry}"
+        """Leader completeness: a leader has what was committed in earlier terms. Its last entry will do, for
+        with it comes all that precedes it."""
+        terms = self.history.commit_terms
+        index = len(terms)
+        while index > 0 and terms[index - 1] >= term:
+            index -= 1
+        if index:
+            entry = self.history.at(index)
+            held = member.log.now.holds(index, entry.term)
+            assert held, f"leader {member.id} of term {term} lacks {entry}"
 
     def _commits(self, member: Member, node: RaftNode, before: int, now: int) -> None:
         """The same entry at the same index everywhere; the first to know is the leader of its term."""
-        known = len(self.committed)
-        for entry in member.log.held[before : min(now, known)]:
-            assert self.committed[entry.index - 1] == entry, f"node {member.id} commits another {entry}"
+        known = self.history.known
+        for entry in member.log.now.between(before + 1, min(now, known)):
+            assert self.history.agrees(entry.index, entry.term), f"node {member.id} commits another {entry}"
         if now <= known:
             return
-        assert node.is_leader, f"node {member.id} commits {now}, which no leader has"
+        assert self.leads.get(member.id) == node.term, f"node {member.id} commits {now}, which no leader has"
         assert node.log.term_at(now) == node.term, f"{now} is of an old term (section 5.4.2)"
-        for entry in member.log.held[known:now]:
-            self.committed.append(entry)
-            self.commit_terms.append(node.term)
-            self._is_safe(entry)
+        membership = member.log.now.membership(member.initial)
+        for entry in member.log.now.between(known + 1, now):
+            self.history.commit(entry, node.term)
+            self._is_on_a_quorum(entry, membership)
+        self.survives()
         for other in self.members.values():
             if other.node is not None and other.node.is_leader:
                 self._complete(other, other.node.term)
 
-    def _is_safe(self, entry: LogEntry) -> None:
-        """The disks alone, all nodes crashed now, must keep `entry`: a majority holds it, and no node that
-        lacks it could win an election (sections 5.4.1 and 5.4.2)."""
-        majority = len(self.members) // 2 + 1
-        disks = [member.log.disk for member in self.members.values()]
-        have = [disk[entry.index - 1 : entry.index] == [entry] for disk in disks]
-        assert sum(have) >= majority, f"committed, but not on a majority of disks: {entry}"
-        ends = [(disk[-1].term, len(disk)) if disk else (0, 0) for disk in disks]
-        for end, has in zip(ends, have, strict=True):
-            votes = sum(end >= other for other in ends)
-            assert has or votes < majority, f"committed, but a log ending at {end} could win: {entry}"
+    def _is_on_a_quorum(self, entry: LogEntry, membership: Membership) -> None:
+        have = {who for who, m in self.members.items() if m.log.disk.holds(entry.index, entry.term)}
+        assert is_quorum(membership, have), f"{entry} is committed by {membership}, but only on {have}"
+
+    def survives(self) -> None:
+        """The disks alone, all nodes crashed now, keep what is committed: no node that lacks the last of it
+        could win an election by its own membership (sections 5.4.1 and 5.4.2)."""
+        if not self.history.committed:
+            return
+        entry = self.history.committed[-1]
+        disks = {who: member.log.disk for who, member in self.members.items()}
+        for who, disk in disks.items():
+            if disk.holds(entry.index, entry.term):
+                continue
+            membership = disk.membership(self.members[who].initial)
+            end = disk.end()
+            votes = {other for other, its in disks.items() if end >= its.end()}
+            wins = bool(membership.voters) and is_quorum(membership, votes)
+            assert not wins, f"committed, but {who}, whose log ends at {end}, could win: {entry}"
 
     # Refusals.
 
@@ -266,20 +319,29 @@ class Checker:
         with pytest.raises(StorageError):
             node.drain()
 
-    def refused(self, member: Member, before: Status, *, leads: bool) -> None:
-        """A node that leads refuses for overload only, another for want of leadership; nothing changes."""
+    def refused(self, member: Member, before: Status) -> None:
+        """Whoever refuses changes nothing."""
         assert member.node is not None
-        assert member.node.status == before, "a refused proposal changed something"
-        assert member.node.is_leader == leads
+        assert member.node.status == before, "a refused event changed something"
 
     def overload(self, member: Member, size: int, *, refused: bool) -> None:
         """A proposal of `size` bytes was refused or taken: `max_uncommitted_bytes` says which it must be."""
         node = member.node
         assert node is not None
-        held = member.log.held[node.commit_index :]
+        held = member.log.now.between(node.commit_index + 1, node.log.last_index())
         sizes = [max(len(e.command), 1) for e in held if e.term == node.term and e.kind is EntryKind.NORMAL]
         limit = member.config.max_uncommitted_bytes
         if refused:
             assert limit and sizes and sum(sizes) + max(size, 1) > limit, f"refused beside {sizes}"
         else:
             assert not limit or len(sizes) <= 1 or sum(sizes) <= limit, f"took {sizes}"
+
+
+def standing(image: Image, initial: Membership, term: Term) -> Membership:
+    """The membership as it was before the first entry of `term`."""
+    for entry in reversed(image.changes):
+        if entry.index <= image.covered:
+            break
+        if entry.term < term:
+            return membership_in(entry.command)
+    return initial if image.snapshot is None else image.snapshot.membership

@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import enum
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tests.sim import requests
+from tests.sim.check_contact import before
 from tests.sim.checks import Checker
 from tests.sim.member import Member, Mode
 
-from raft_io import (
-    Message,
-    NodeId,
-    NotLeaderError,
-    OverloadedError,
-    Propose,
-    RaftConfig,
-    Receive,
-    Send,
-    Synced,
-    wire,
-)
+from raft_io import Membership, Message, NodeId, RaftConfig, Receive, Send, Synced, TimeoutNow, wire
 
 MOST_IN_FLIGHT = 200
 """More than this are not under way: the network loses the oldest."""
 
 MOST_DELAYED = 50
 """More than this are not held back for long: the network loses the oldest."""
-
-CALM = {"election_timeout": (10, 20), "heartbeat_interval": 3}
-"""Timing under which a healed cluster must make progress."""
-
-PATIENCE = 200
-"""Ticks within which a healed cluster elects and commits: ten times the longest election timeout."""
-
-ANEW = b"anew"
-"""The command that a healed cluster must commit."""
 
 
 class Op(enum.IntEnum):
@@ -65,6 +48,12 @@ class Op(enum.IntEnum):
     SPLIT = 20
     DELAY = 21
     RELEASE = 22
+    READ = 23
+    MEMBERS = 24
+    TRANSFER = 25
+    SNAPSHOT = 26
+    ANSWER = 27
+    ROUND = 28
 
 
 class Move(NamedTuple):
@@ -77,12 +66,20 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run starts from. Node `i` has the mode `modes[i - 1]`."""
+    """What a run starts from. Node `i` has the mode `modes[i - 1]`; the first `voters` of them are the
+    cluster, all of them unless told; the others run, empty, and can be added to it.
+
+    `mixed`: every other node has neither pre-vote nor check-quorum. `damage`: one snapshot in so many arrives
+    damaged.
+    """
 
     modes: tuple[Mode, ...]
     options: tuple[tuple[str, object], ...] = ()
     over_wire: bool = False
     seed: int = 0
+    voters: int = 0
+    mixed: bool = False
+    damage: int = 0
 
 
 class Packet(NamedTuple):
@@ -96,16 +93,28 @@ class Cluster:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.checker = Checker()
+        count = len(setup.modes)
+        voters = range(1, (setup.voters or count) + 1)
+        self.checker = Checker(Membership(voters))
         self.in_flight: list[Packet] = []
         self.delayed: list[Packet] = []
+        self.orders: list[Packet] = []
+        """`TimeoutNow` that were sent."""
+        self.withholds_orders = False
         self.cuts: set[tuple[NodeId, NodeId]] = set()
         self.proposed = 0
-        ids = range(1, len(setup.modes) + 1)
-        for node_id, mode in zip(ids, setup.modes, strict=True):
-            config = RaftConfig(node_id, ids).replace(seed=setup.seed * 16 + node_id, **dict(setup.options))
-            self.checker.members[node_id] = Member(config, mode, self.checker, self.post)
+        self.clock = random.Random(setup.seed)
+        self.debts = dict.fromkeys(range(1, count + 1), 0)
+        """With leases all clocks tick alike: by how much each is behind the fastest now."""
+        for node_id, mode in zip(range(1, count + 1), setup.modes, strict=True):
+            config = RaftConfig(node_id, voters) if node_id in voters else RaftConfig.joining(node_id)
+            config = config.replace(seed=setup.seed * 16 + node_id, **dict(setup.options))
+            if setup.mixed and node_id % 2:
+                config = config.replace(pre_vote=False, check_quorum=False)
+            member = Member(config, mode, self.checker, self.post, setup.damage)
+            self.checker.members[node_id] = member
         self.members = list(self.checker.members.values())
+        self.steady = any(member.config.lease_reads for member in self.members)
         for member in self.members:
             member.start()
 
@@ -114,6 +123,12 @@ class Cluster:
         message = send.message
         if self.setup.over_wire:
             message = wire.decode(wire.encode(message))
+        if isinstance(message, TimeoutNow):
+            self.orders.append(Packet(sender, send.to, message))
+            if self.withholds_orders:
+                return
+        if send.to not in self.checker.members:
+            return
         self.in_flight.append(Packet(sender, send.to, message))
         if len(self.in_flight) > MOST_IN_FLIGHT:
             del self.in_flight[0]
@@ -128,30 +143,19 @@ class Cluster:
         op, a, b = move
         member = self.members[a % len(self.members)]
         match op:
-            case Op.TICK:
-                self._ticks(member, 1 + b % 4)
-            case Op.TICK_ALL:
-                for each in self.members:
-                    self._ticks(each, 1 + b % 8)
-            case Op.TIME_OUT:
-                self._ticks(member, member.config.election_timeout[1])
-            case Op.DELIVER | Op.DELIVER_NEXT | Op.DROP | Op.DUPLICATE | Op.DELAY:
+            case Op.TICK | Op.TICK_ALL | Op.TIME_OUT:
+                self._time(op, member, b)
+            case Op.DELIVER | Op.DELIVER_NEXT | Op.DROP | Op.DUPLICATE | Op.DELAY | Op.RELEASE:
                 self._network(op, a)
-            case Op.RELEASE:
-                if self.delayed:
-                    self.in_flight.insert(0, self.delayed.pop(a % len(self.delayed)))
             case Op.FLOW:
-                self._flow(4 + a, syncing=b % 2 == 0)
-            case Op.PROPOSE:
-                self._propose(a, b)
-            case Op.DRAIN:
-                member.drain()
-                self._observe(member)
-            case Op.SYNC:
-                member.finish_sync(b % max(len(member.tickets), 1), feed_first=b >= 128)
-                self._observe(member)
-            case Op.STALE_SYNC:
-                self._stale_sync(member, b)
+                self.flow(4 + a, syncing=b % 2 == 0)
+            case Op.ROUND:
+                self.pass_time(1 + a % 3)
+                self.flow(20 + b, syncing=True)
+            case Op.PROPOSE | Op.READ | Op.MEMBERS | Op.TRANSFER | Op.SNAPSHOT | Op.ANSWER:
+                self._request(op, member, a, b)
+            case Op.DRAIN | Op.SYNC | Op.STALE_SYNC:
+                self._driver(op, member, b)
             case Op.CUT:
                 self.cuts.add((member.id, self.members[b % len(self.members)].id))
             case Op.ISOLATE:
@@ -160,29 +164,47 @@ class Cluster:
                 self._split(a)
             case Op.HEAL:
                 self.cuts.clear()
-            case Op.CRASH:
-                self._crash(member, b)
-            case Op.RESTART:
-                self._restart(member, b)
-            case Op.BREAK_DISK:
-                member.log.broken = member.up
-            case Op.CRASH_ALL:
-                for each in self.members:
-                    self._crash(each, b)
-                    self._restart(each, a)
+            case Op.CRASH | Op.RESTART | Op.BREAK_DISK | Op.CRASH_ALL:
+                self._fault(op, member, a, b)
             case Op.REST:
                 pass
+        self.checker.survives()
 
-    def _observe(self, member: Member) -> None:
-        self.checker.observe(member)
+    # Time.
 
-    def _ticks(self, member: Member, count: int) -> None:
+    def _time(self, op: Op, member: Member, b: int) -> None:
+        if self.steady:
+            longest = member.config.election_timeout[1]
+            self.pass_time({Op.TICK: 1 + b % 2, Op.TICK_ALL: 1 + b % 8, Op.TIME_OUT: longest}[op])
+        elif op is Op.TICK_ALL:
+            for each in self.members:
+                self.ticks(each, 1 + b % 8)
+        else:
+            self.ticks(member, 1 + b % 4 if op is Op.TICK else member.config.election_timeout[1])
+
+    def ticks(self, member: Member, count: int) -> None:
         for _ in range(count):
             if member.up:
                 member.tick()
-                self._observe(member)
+
+    def pass_time(self, count: int) -> None:
+        """Time passes for everybody. With leases every clock may lag, by half the margin: so in no span do
+        two of them differ by more than the margin."""
+        for _ in range(count):
+            for member in self.members:
+                most = member.config.lease_margin // 2 if self.steady else 0
+                lag = self.clock.randint(0, most) if most else 0
+                due = self.debts[member.id] + 1
+                self.ticks(member, max(due - lag, 0))
+                self.debts[member.id] = min(due, lag) if member.up else 0
+
+    # The network.
 
     def _network(self, op: Op, a: int) -> None:
+        if op is Op.RELEASE:
+            if self.delayed:
+                self.in_flight.insert(0, self.delayed.pop(a % len(self.delayed)))
+            return
         if not self.in_flight:
             return
         place = a % len(self.in_flight)
@@ -200,16 +222,15 @@ class Cluster:
 
     def _deliver(self, packet: Packet) -> None:
         member = self.checker.members[packet.to]
-        if (packet.sender, packet.to) in self.cuts or not member.up:
+        node = member.node
+        if (packet.sender, packet.to) in self.cuts or node is None:
             return
-        assert member.node is not None
-        before = member.node.status if packet.message.term < member.node.term else None
+        was = before(member, node, packet.message)
         self.checker.delivered(packet.to, packet.message)
         member.take(Receive(packet.message))
-        self.checker.heeded(member, packet.message, before)
-        self._observe(member)
+        self.checker.contact.heeded(member, packet.sender, packet.message, was)
 
-    def _flow(self, limit: int, *, syncing: bool) -> None:
+    def flow(self, limit: int, *, syncing: bool) -> None:
         """Deliver in order until nothing moves, at most `limit` messages; drains and, if `syncing`, syncs."""
         for _ in range(limit):
             if not self.in_flight:
@@ -223,47 +244,8 @@ class Cluster:
         for member in self.members:
             while member.node is not None and (member.node.pending or (syncing and member.tickets)):
                 member.drain()
-                self._observe(member)
                 if syncing and member.tickets:
                     member.finish_sync(len(member.tickets) - 1, feed_first=True)
-                    self._observe(member)
-
-    def _propose(self, a: int, b: int) -> None:
-        """To a leader if there is one, else to anybody; now and then to anybody all the same."""
-        up = [member for member in self.members if member.node is not None]
-        leaders = [member for member in up if member.node is not None and member.node.is_leader]
-        candidates = leaders if leaders and b % 16 else up
-        if candidates:
-            self.propose(candidates[a % len(candidates)], b"%d" % self.proposed * (b % 4))
-
-    def propose(self, member: Member, command: bytes) -> bool:
-        """Returns whether the node took the command; a refusal changes nothing."""
-        node = member.node
-        assert node is not None
-        self.proposed += 1
-        before = node.status
-        try:
-            index = member.take(Propose(command))
-        except NotLeaderError:
-            self.checker.refused(member, before, leads=False)
-            return False
-        except OverloadedError:
-            self.checker.refused(member, before, leads=True)
-            self.checker.overload(member, len(command), refused=True)
-            return False
-        if member.node is None:
-            return False
-        assert index == before.last_index + 1
-        self.checker.overload(member, len(command), refused=False)
-        self._observe(member)
-        return True
-
-    def _stale_sync(self, member: Member, b: int) -> None:
-        """A ticket that is settled already, or was never given."""
-        oldest = member.tickets[0].number if member.tickets else 1
-        if member.up:
-            member.take(Synced(oldest - 1 if b % 2 else oldest + 1000))
-            self._observe(member)
 
     def _isolate(self, member: Member) -> None:
         for other in self.members:
@@ -277,61 +259,64 @@ class Cluster:
                 if (a >> left.id & 1) != (a >> right.id & 1):
                     self.cuts.add((left.id, right.id))
 
+    # The drivers.
+
+    def _request(self, op: Op, member: Member, a: int, b: int) -> None:
+        up = [each for each in self.members if each.node is not None]
+        if not up:
+            return
+        leaders = [each for each in up if each.node is not None and each.node.is_leader]
+        leader = leaders[a % len(leaders)] if leaders and b % 16 else up[a % len(up)]
+        match op:
+            case Op.PROPOSE:
+                self.propose(leader, b"%d" % self.proposed * (b % 4))
+            case Op.READ:
+                requests.read(self.checker, leader if b % 3 == 0 else up[a % len(up)])
+            case Op.MEMBERS:
+                ids = list(self.checker.members)
+                requests.change(leader, requests.some_change(leader, ids, a * 256 + b))
+            case Op.TRANSFER:
+                requests.transfer(leader, requests.some_target(leader, b))
+            case Op.SNAPSHOT:
+                requests.take_snapshot(leader if b % 2 else up[a % len(up)], b)
+            case Op.ANSWER if member.captures:
+                index, data = member.captures.pop(b % len(member.captures))
+                member.answer(index, data)
+
+    def propose(self, member: Member, command: bytes) -> bool:
+        """Returns whether the node took the command."""
+        self.proposed += 1
+        return requests.propose(member, command)
+
+    def _driver(self, op: Op, member: Member, b: int) -> None:
+        if op is Op.DRAIN:
+            member.drain()
+        elif op is Op.SYNC:
+            member.finish_sync(b % max(len(member.tickets), 1), feed_first=b >= 128)
+        elif member.up:
+            # A ticket that is settled already, or was never given.
+            oldest = member.tickets[0].number if member.tickets else 1
+            member.take(Synced(oldest - 1 if b % 2 else oldest + 1000))
+
+    def _fault(self, op: Op, member: Member, a: int, b: int) -> None:
+        match op:
+            case Op.CRASH:
+                self._crash(member, b)
+            case Op.RESTART:
+                self._restart(member, b)
+            case Op.BREAK_DISK:
+                member.log.broken = member.up
+            case _:
+                for each in self.members:
+                    self._crash(each, b)
+                    self._restart(each, a)
+
     def _crash(self, member: Member, b: int) -> None:
         """Most often everything unsynced is gone; at times the disk had already got some of it."""
         if member.up:
-            member.crash(keep=b // 4 if b % 4 == 0 else 0)
+            member.crash(keep=b // 4 if b % 4 == 0 else 0, snapshots=b % 8 == 1)
 
     def _restart(self, member: Member, b: int) -> None:
+        """The state machine is restored from the snapshot, or durable itself, at times with a delay."""
         if not member.up:
-            member.start(member.machine if b % 2 else 0)
-            self._observe(member)
-
-    # Healing.
-
-    def heal(self) -> None:
-        """The network and the disks work again, everybody is up, with timing that can work; then see that
-        the cluster elects a leader, commits a new command and agrees, within `PATIENCE` ticks."""
-        self.cuts.clear()
-        self.in_flight.clear()
-        self.delayed.clear()
-        for member in self.members:
-            if member.log.broken or self.is_frantic(member.config):
-                member.crash()
-                member.config = member.config.replace(**CALM)
-            if not member.up:
-                member.start(member.machine)
-        for _ in range(PATIENCE):
-            for member in self.members:
-                self._ticks(member, 1)
-            limit = 50 * len(self.members) * (len(self.checker.committed) + 20)
-            self._flow(limit, syncing=True)
-            assert not self.in_flight, "the messages never stop"
-            if self._agreed():
-                return
-            self._propose_anew()
-        raise AssertionError(f"no agreement within {PATIENCE} ticks: {self._story()}")
-
-    def _propose_anew(self) -> None:
-        for member in self.members:
-            leads = member.node is not None and member.node.is_leader
-            if leads and not any(entry.command == ANEW for entry in member.log.held):
-                self.propose(member, ANEW)
-
-    def _agreed(self) -> bool:
-        logs = [member.log.held for member in self.members]
-        return any(entry.command == ANEW for entry in self.checker.committed) and all(
-            member.node is not None
-            and member.node.last_applied == len(member.log.disk) == len(member.log.held)
-            and member.log.held == logs[0]
-            for member in self.members
-        )
-
-    def _story(self) -> list[object]:
-        return [member.node and member.node.status for member in self.members]
-
-    @staticmethod
-    def is_frantic(config: RaftConfig) -> bool:
-        """Whether elections need not succeed under this timing."""
-        low, high = config.election_timeout
-        return low == high or config.heartbeat_interval >= low
+            member.start((0, member.applied, member.applied * b // 256, member.applied)[b % 4])

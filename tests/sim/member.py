@@ -1,4 +1,4 @@
-"""One node of the simulated cluster with the driver around it: crashes, restarts, late syncs."""
+"""One node of the simulated cluster with the driver around it: crashes, restarts, late syncs, snapshots."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import enum
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.sim.checks import Checker
+from tests.sim.checks import Acknowledged, Checker
+from tests.sim.contents import Contents, encode
 from tests.sim.crash_log import CrashLog
 
 from raft_io import (
@@ -14,14 +15,22 @@ from raft_io import (
     AppendEntriesReply,
     Apply,
     Event,
-    LogEntry,
+    Membership,
+    MembershipChanged,
+    MembershipCommitted,
     RaftConfig,
     RaftNode,
+    ReadFailed,
+    ReadReady,
+    RestoreSnapshot,
     Role,
     Send,
+    Snapshot,
+    SnapshotTaken,
     StorageError,
     Sync,
     Synced,
+    TakeSnapshot,
     Tick,
 )
 
@@ -48,10 +57,10 @@ class Mode(enum.IntEnum):
 
 
 class Waiting(NamedTuple):
-    """A `Send` with the entry that it acknowledges, as the log held it when it was made."""
+    """A `Send` with the entry that it acknowledges."""
 
     send: Send
-    acknowledged: LogEntry | None
+    acknowledged: Acknowledged | None
 
 
 class Ticket(NamedTuple):
@@ -63,42 +72,92 @@ class Ticket(NamedTuple):
     waiting: list[Waiting]
 
 
+class Transfer(NamedTuple):
+    """A hand-over that the node took on in `term`, at `tick`."""
+
+    term: int
+    target: int
+    tick: int
+
+
 class Member:
-    """A node, its log, its state machine's progress and what it still has to sync."""
+    """A node, its log, its state machine and what it still has to sync."""
 
     def __init__(
-        self, config: RaftConfig, mode: Mode, checker: Checker, post: Callable[[int, Send], None]
+        self,
+        config: RaftConfig,
+        mode: Mode,
+        checker: Checker,
+        post: Callable[[int, Send], None],
+        damage: int = 0,
     ) -> None:
         self.config = config
         self.id = config.id
+        self.initial = Membership(() if config.joins else (config.id, *config.peers))
         self.mode = mode
         self.checker = checker
         self.post = post
-        self.log = CrashLog(node_may_sync=not mode.deferred)
-        self.log.on_append = lambda previous, entries: checker.appended(self, previous, entries)
+        self.log = CrashLog(node_may_sync=not mode.deferred, seed=config.seed, damage=damage)
+        self.log.on_append = lambda entries: checker.appended(self, entries)
         self.log.on_truncate = lambda removed: checker.truncated(self, removed)
+        self.log.on_snapshot = lambda snapshot: checker.saved(self, snapshot)
         self.node: RaftNode | None = None
-        self.machine = 0
+        self.machine: list[bytes] = []
+        self.applied = 0
         """The state machine has applied through here, and forgets it only when it is told to."""
+        self.told = self.initial
+        """The membership as the driver knows it."""
+        self.believed = self.logged = self.initial
+        """The membership of the node and that of its log, as they were compared last."""
+        self.captures: list[tuple[int, bytes]] = []
+        """States that were captured for a snapshot, and the indexes that they are of."""
+        self.snapshots: dict[tuple[int, int], Snapshot] = {}
+        """Every snapshot that was ever in this log, by index and term."""
+        self.transfer: Transfer | None = None
         self.tickets: list[Ticket] = []
         self.ticks = 0
+        self.born = 0
+        """The tick at which it was started last."""
+        self.old = False
+        """Whether it had been in a term before."""
+        self.nonce = config.id
 
     @property
     def up(self) -> bool:
         return self.node is not None
 
-    def start(self, applied: int = 0) -> None:
-        """Start on what the disk holds; the state machine is durable through `applied`."""
-        assert self.node is None
-        self.node = RaftNode(self.config, self.log, applied=applied, deferred_sync=self.mode.deferred)
-        self.machine = applied
-        self.checker.started(self, applied)
+    @property
+    def membership(self) -> Membership:
+        """What its log says."""
+        return self.log.now.membership(self.initial)
 
-    def crash(self, keep: int = 0) -> None:
+    def start(self, applied: int = 0) -> None:
+        """Start on what the disk holds; the state machine is durable through `applied`, or restored from the
+        snapshot if that goes further."""
+        assert self.node is None
+        covered = self.log.now.covered
+        if applied <= covered:
+            snapshot = self.log.snapshot()
+            if snapshot is not None:
+                self.checker.machines.is_true(snapshot)
+            applied = 0
+        start = max(applied, covered)
+        self.machine = self.checker.history.commands(start)
+        self.applied = start
+        self.told = self.membership
+        self.born, self.old = self.ticks, self.log.now.state.term > 0
+        self.node = RaftNode(self.config, self.log, applied=applied, deferred_sync=self.mode.deferred)
+        self.checker.started(self, start)
+        self.checker.observe(self)
+
+    def crash(self, keep: int = 0, *, snapshots: bool = False) -> None:
         """Lose the memory, and of the disk what was not synced but for `keep` writes."""
         self.node = None
         self.tickets.clear()
-        self.log.crash(keep)
+        self.captures.clear()
+        self.transfer = None
+        self.checker.stopped(self)
+        self.log.crash(keep, snapshots=snapshots)
 
     def take(self, event: Event) -> int:
         """Hand one event to the node. Returns the index of the entry that it made, else 0."""
@@ -106,9 +165,12 @@ class Member:
         assert node is not None
         try:
             if self.mode.batches:
-                return node.feed(event)
+                index = node.feed(event)
+                self.checker.observe(self)
+                return index
             before = node.log.last_index()
             self._carry_out(node.step(event))
+            self._drained()
             return before + 1
         except StorageError:
             self._died(node)
@@ -116,11 +178,15 @@ class Member:
 
     def tick(self) -> None:
         """Time passes by one tick."""
-        before = self.node
-        role = None if before is None else before.role
+        node = self.node
+        role = None if node is None else node.role
         self.ticks += 1
         self.take(Tick())
-        if self.node is not None and self._disk_hangs():
+        if self.node is None:
+            return
+        self.checker.contact.ticked(self, self.node)
+        self._gives_up_transfers(self.node)
+        if self._disk_hangs():
             assert not self.node.is_leader, "leads while its disk hangs"
             assert self.node.role is role or role is Role.LEADER, "campaigns while its disk hangs"
 
@@ -132,6 +198,18 @@ class Member:
             for ticket in self.tickets[:1]
         )
 
+    def _gives_up_transfers(self, node: RaftNode) -> None:
+        transfer = self.transfer
+        if transfer is None or not node.is_leader or node.term != transfer.term:
+            return
+        target = node.status.transfer_target
+        if target is None:
+            self.transfer = None
+        else:
+            assert target == transfer.target
+            age = self.ticks - transfer.tick
+            assert age <= self.config.election_timeout[1], f"node {node.id} still hands over to {target}"
+
     def drain(self) -> None:
         """Carry out what has come of the events so far."""
         if self.node is None:
@@ -140,6 +218,7 @@ class Member:
             self._carry_out(self.node.drain())
         except StorageError:
             self._died(self.node)
+        self._drained()
 
     def finish_sync(self, which: int, *, feed_first: bool) -> None:
         """The sync of the ticket at `which` is done, and so is every earlier one."""
@@ -155,6 +234,30 @@ class Member:
         if not feed_first and self.node is not None:
             self.take(Synced(done[-1].number))
 
+    def answer(self, index: int, data: bytes) -> None:
+        """A captured state is written down: a snapshot, if it goes further than the last one."""
+        node = self.node
+        assert node is not None
+        counts = self.log.now.covered < index <= node.last_applied and self.knows_members(index)
+        covered = index if counts else self.log.now.covered
+        self.nonce += 1
+        self.take(SnapshotTaken(index, Contents(data, self.log) if self.nonce % 2 else data))
+        if self.node is not None:
+            assert self.log.now.covered == covered, f"SnapshotTaken({index}) led to {self.log.now.covered}"
+
+    def knows_members(self, index: int) -> bool:
+        """Whether its log tells who takes part as of `index`: one that joined may not have come so far."""
+        now = self.log.now
+        first = [entry for entry in now.changes if now.covered < entry.index <= index]
+        return bool(first or now.snapshot is not None or self.initial.voters)
+
+    def capture(self, index: int) -> bytes:
+        """The state at an applied `index`."""
+        self.nonce += 1
+        return encode(self.checker.history.commands(index), self.nonce * 16 + self.id)
+
+    # Actions.
+
     def _carry_out(self, actions: list[Action]) -> None:
         self.checker.observe(self)
         self.checker.returned(self, actions)
@@ -168,18 +271,50 @@ class Member:
                     else:
                         waiting.append(item)
                 case Apply():
-                    self.checker.applied(self, action)
-                    self.machine = action.index
+                    self.checker.machines.applied(self, action)
+                    self.machine.append(action.command)
+                    self.applied = action.index
                 case Sync(ticket):
                     assert self.mode.deferred, "a Sync that nobody asked for"
                     assert not self.tickets or self.tickets[-1].number < ticket, "tickets increase"
                     waiting = []
                     self.tickets.append(Ticket(ticket, self.log.position, self.ticks, waiting))
+                case _:
+                    self._tell(action)
 
-    def _acknowledged(self, send: Send) -> LogEntry | None:
+    def _tell(self, action: Action) -> None:
+        checker = self.checker
+        match action:
+            case ReadReady():
+                checker.reads.ready(self, action, checker.machines.through[self.id])
+            case ReadFailed():
+                checker.reads.failed(self, action)
+            case TakeSnapshot():
+                checker.machines.take(self, action)
+                self.captures.append((action.index, self.capture(action.index)))
+            case RestoreSnapshot():
+                checker.machines.restored(self, action)
+                self.machine = checker.history.commands(action.snapshot.index)
+                self.applied = action.snapshot.index
+            case MembershipChanged():
+                self.told = action.membership
+            case MembershipCommitted():
+                checker.machines.membership_committed(self, action)
+            case _:
+                raise AssertionError(f"an unknown action: {action}")
+
+    def _drained(self) -> None:
+        """Once there is nothing more to hand out."""
+        node = self.node
+        if node is not None and not node.pending:
+            self.checker.machines.drained(self, node.last_applied)
+            self.checker.changes.drained(self, node)
+
+    def _acknowledged(self, send: Send) -> Acknowledged | None:
         message = send.message
         if isinstance(message, AppendEntriesReply) and message.success and message.match_index > 0:
-            return self.log.held[message.match_index - 1]
+            assert message.match_index <= self.log.last_index(), f"{message} of a log that ends before"
+            return Acknowledged(message.match_index, self.log.term_at(message.match_index))
         return None
 
     def _release(self, item: Waiting) -> None:

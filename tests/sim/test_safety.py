@@ -8,20 +8,21 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.sim.cluster import Cluster, Move, Setup
+from tests.sim.healing import heal
 from tests.sim.member import Mode
 from tests.sim.schedules import moves, run, seeded, setups
 
 pytestmark = pytest.mark.core
 
 BLOCKS = 40
-RUNS = 50
+RUNS = 25
 LENGTH = 300
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_seeded_schedules(block: int) -> None:
     """Breadth: every seed is another cluster and another history."""
-    committed = 0
+    committed = reads = changes = snapshots = 0
     for seed in range(block * RUNS, (block + 1) * RUNS):
         setup, schedule = seeded(seed, LENGTH)
         try:
@@ -29,12 +30,18 @@ def test_seeded_schedules(block: int) -> None:
         except Exception as error:
             error.add_note(f"seed {seed}, length {LENGTH}: {setup}")
             raise
-        committed += len(cluster.checker.committed)
-    assert committed > 3 * RUNS, "hardly anything was committed: these runs show nothing"
+        committed += cluster.checker.history.known
+        reads += cluster.checker.reads.ready_count
+        changes += len(cluster.checker.history.changes)
+        snapshots += sum(len(member.snapshots) for member in cluster.members)
+    assert committed > 10 * RUNS and reads > 3 * RUNS, (
+        "hardly anything was committed: these runs show nothing"
+    )
+    assert changes > RUNS and snapshots > 3 * RUNS, "hardly anything was changed: these runs show nothing"
 
 
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
@@ -46,17 +53,23 @@ def test_schedules_that_hypothesis_shrinks(setup: Setup, schedule: Sequence[Move
     run(setup, schedule)
 
 
+@pytest.mark.parametrize("pre_vote", [True, False])
 @pytest.mark.parametrize("size", [3, 5])
-def test_ties_are_broken(size: int) -> None:
+def test_ties_are_broken(size: int, pre_vote: bool) -> None:
     """With so few timeouts to draw from, first campaigns often fall on one tick: they must not do so for ever
     (section 5.2). The seeds of nodes differ, as their ids do."""
     for seed in range(60):
-        Cluster(Setup((Mode.STEP,) * size, (("election_timeout", (10, 12)),), seed=seed)).heal()
+        cluster = Cluster(
+            Setup((Mode.STEP,) * size, (("election_timeout", (10, 12)), ("pre_vote", pre_vote)), seed=seed)
+        )
+        heal(cluster)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(modes=st.tuples(*[st.sampled_from(list(Mode))] * 5), seed=st.integers(0, 2**32))
-def test_long_histories_of_five(modes: tuple[Mode, ...], seed: int) -> None:
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    modes=st.tuples(*[st.sampled_from(list(Mode))] * 5), seed=st.integers(0, 2**32), voters=st.integers(1, 5)
+)
+def test_long_histories_of_five(modes: tuple[Mode, ...], seed: int, voters: int) -> None:
     """Long runs: many terms, many repairs."""
     setup, schedule = seeded(seed, 1000)
-    run(Setup(modes, setup.options, setup.over_wire, seed), schedule)
+    run(Setup(modes, setup.options, setup.over_wire, seed, voters), schedule)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ def test_a_crash_at_any_step_leaves_the_old_or_the_new() -> None:
                     raise Crash
 
             file = PeerFile(fs, DATA)
-            fs.coin = lambda keep=keep: keep
+            fs.coin = partial(bool, keep)
             fs.fault = fault
             file.peers.met[4] = 44
             try:

@@ -281,7 +281,7 @@ def test_where_a_file_cannot_be_read_is_where_the_log_ends() -> None:
 def test_a_salvaged_node_comes_back_only_by_joining() -> None:
     fs = flipped(owned(filled()), segment(2), 700)
     salvage(DATA, fs)
-    with pytest.raises(IdentityError, match=r"no identity\.json"):
+    with pytest.raises(IdentityError, match="only come back by joining"):
         open_identity(fs, DATA, "red", 1, [1, 2, 3], lambda: 4712)
     made = open_identity(fs, DATA, "red", 1, [], lambda: 4712)
     assert made.incarnation == 4712

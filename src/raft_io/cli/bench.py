@@ -4,6 +4,7 @@ The core is measured compiled and interpreted; with pyperf where it is installed
 The cluster is measured with writes and reads of 100 bytes, by a load of its own and by redis-benchmark where
 it is installed; every write is on the disks of a majority before it is answered, every read is linearizable.
 With failover the leader is killed 50 times, and hands over 20 times: how long do clients wait?
+With snapshot one of 256 MiB is taken, sent and installed: how much memory, and how long do clients wait?
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ import raft_io
 from raft_io.cli.bench_cluster import measure_cluster
 from raft_io.cli.bench_core import CoreResult, measure_core
 from raft_io.cli.bench_failover import FailoverResult, measure_failover
+from raft_io.cli.bench_snapshot import SnapshotResult, measure_snapshot
 from raft_io.cli.cluster import MAX_NODES
 from raft_io.cli.load import LoadResult
 
 __all__ = ["add_arguments", "run"]
 
-Result = CoreResult | LoadResult | FailoverResult
+Result = CoreResult | LoadResult | FailoverResult | SnapshotResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `raft-io bench`."""
-    parser.add_argument("what", choices=("core", "cluster", "failover"), help="what to measure")
+    parser.add_argument("what", choices=("core", "cluster", "failover", "snapshot"), help="what to measure")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument(
         "--quick", action="store_true", help="a tenth to a fifth, and less exact (core: without pyperf)"
@@ -60,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
     elif options.what == "failover":
         kills, transfers = (5, 5) if options.quick else (50, 20)
         results = measure_failover(kills, transfers, options.data_dir, _say)
+    elif options.what == "snapshot":
+        results = measure_snapshot(32 if options.quick else 256, options.data_dir, _say)
     else:
         results = measure_cluster(options.nodes, 1.0 if options.quick else 5.0, options.data_dir, _say)
     if options.json:
@@ -119,6 +123,8 @@ def _print(results: Sequence[Result]) -> None:
     titles: tuple[str, ...]
     if isinstance(results[0], CoreResult):
         titles = ("benchmark", "compiled", "interpreted", "times faster")
+    elif isinstance(results[0], SnapshotResult):
+        titles = ("snapshot", "seconds", "leader MiB", "follower MiB", "p50 ms", "p99 ms")
     elif isinstance(results[0], FailoverResult):
         titles = ("event", "times", "p50 ms", "p95 ms", "longest ms", "failed writes")
     else:
@@ -137,6 +143,9 @@ def _row(result: Result) -> list[str]:
     if isinstance(result, CoreResult):
         ratio = "-" if result.ratio is None else f"{result.ratio:.1f}"
         return [result.name, _duration(result.compiled), _duration(result.interpreted), ratio]
+    if isinstance(result, SnapshotResult):
+        memory = [f"{mib:+.0f}" for mib in (result.leader_mib, result.follower_mib)]
+        return [result.what, f"{result.seconds:.1f}", *memory, f"{result.p50:.1f}", f"{result.p99:.1f}"]
     if isinstance(result, FailoverResult):
         times = [f"{time:.0f}" for time in (result.p50, result.p95, result.longest)]
         return [result.what, str(result.count), *times, str(result.failed)]

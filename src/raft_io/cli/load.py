@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, cast
@@ -11,10 +12,13 @@ from typing import Final, cast
 from raft_io.cli.errors import CommandFailedError
 from raft_io.server.address import Address
 
-__all__ = ["KEYS", "VALUE_BYTES", "Load", "LoadResult", "percentile", "run_load"]
+__all__ = ["KEYS", "VALUE_BYTES", "Load", "LoadResult", "percentile", "run_load", "run_load_during"]
 
 KEYS: Final = 100_000
 VALUE_BYTES: Final = 100
+
+OPERATION_TIMEOUT: Final = 300.0
+"""Seconds that what a load accompanies may take."""
 
 ANSWER_TIMEOUT: Final = 30.0
 """Seconds after the end within which the last answers must be there."""
@@ -43,8 +47,15 @@ class LoadResult:
     p99: float
 
 
+class _Until:
+    """When a load ends; may be moved."""
+
+    def __init__(self, time: float) -> None:
+        self.time = time
+
+
 class _Client(asyncio.Protocol):
-    def __init__(self, load: Load, rng: random.Random, until: float, waits: list[float]) -> None:
+    def __init__(self, load: Load, rng: random.Random, until: _Until, waits: list[float]) -> None:
         self._pipeline = load.pipeline
         self._reads = load.command == "get"
         self._replies = _GET_REPLIES if self._reads else _SET_REPLIES
@@ -74,8 +85,9 @@ class _Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._answers += data
         count, end = self._complete()
-        if self._answers.startswith(b"-", end):
-            reason = self._answers[end : end + 100].decode(errors="replace").strip()
+        rest = self._answers[end:]
+        if count > self._pipeline or (rest and not any(reply.startswith(rest) for reply in self._replies)):
+            reason = (rest or self._answers)[:100].decode(errors="replace").strip()
             self._end(CommandFailedError(f"a command was refused: {reason}"))
             return
         if count < self._pipeline:
@@ -83,7 +95,7 @@ class _Client(asyncio.Protocol):
         self._answers = b""
         now = perf_counter()
         self._waits.append(now - self._sent)
-        if now < self._until:
+        if now < self._until.time:
             self.send()
         else:
             self._end(None)
@@ -114,8 +126,25 @@ class _Client(asyncio.Protocol):
 
 async def run_load(address: Address, load: Load, seconds: float) -> LoadResult:
     """Put `load` on the node for so many seconds. Raises `CommandFailedError` when a command fails."""
+    return await _run(address, load, _Until(perf_counter() + seconds), seconds)
+
+
+async def run_load_during(address: Address, load: Load, operation: Awaitable[object]) -> LoadResult:
+    """Put `load` on the node for as long as `operation` takes. Raises what either of them raises."""
+    until = _Until(float("inf"))
+
+    async def operate() -> None:
+        try:
+            await operation
+        finally:
+            until.time = 0.0
+
+    result, _ = await asyncio.gather(_run(address, load, until, OPERATION_TIMEOUT), operate())
+    return result
+
+
+async def _run(address: Address, load: Load, until: _Until, seconds: float) -> LoadResult:
     waits: list[float] = []
-    until = perf_counter() + seconds
     clients: list[_Client] = []
     for number in range(load.clients):
         client = _Client(load, random.Random(number), until, waits)

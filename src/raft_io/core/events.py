@@ -8,7 +8,17 @@ from typing import ClassVar, TypeAlias, Union, final
 from mypy_extensions import i64, mypyc_attr
 
 from raft_io.core.messages import Message, checked_message
-from raft_io.core.types import Index, NodeId, SnapshotData, Value, checked, checked_bytes, checked_ids, listed
+from raft_io.core.types import (
+    Index,
+    NodeId,
+    SnapshotData,
+    Value,
+    checked,
+    checked_bytes,
+    checked_data,
+    checked_ids,
+    listed,
+)
 
 __all__ = [
     "ChangeMembership",
@@ -120,9 +130,7 @@ class SnapshotTaken(Value):
 
     def __init__(self, index: Index, data: bytes | SnapshotData) -> None:
         self.index: i64 = checked(index, "index")
-        if not isinstance(data, bytes) and not isinstance(data, SnapshotData):
-            raise TypeError(f"data must be bytes or a SnapshotData, not {type(data).__name__}")
-        self.data: bytes | SnapshotData = data
+        self.data: bytes | SnapshotData = checked_data(data)
 
 
 @final

@@ -221,10 +221,26 @@ class SnapshotData(ABC):
 
     @classmethod
     def __subclasshook__(cls, other: type) -> bool:
-        return hasattr(other, "read")
+        # Only for this class itself: what can be read is not thereby one of a backend's own.
+        return hasattr(other, "read") if cls is SnapshotData else NotImplemented
 
 
 _PRIME: Final = 2**63 - 25
+
+
+def checked_data(data: bytes | SnapshotData) -> bytes | SnapshotData:
+    """`data` if it is `bytes` or has what a `SnapshotData` has; `TypeError` or `ValueError` otherwise."""
+    if isinstance(data, bytes):
+        return data
+    if not isinstance(data, SnapshotData):
+        raise TypeError(f"data must be bytes or a SnapshotData, not {type(data).__name__}")
+    for name in ("size", "checksum"):
+        # It is the caller's own class: what it has is seen only here.
+        number: object = getattr(data, name, None)
+        if not isinstance(number, int):
+            raise TypeError(f"data.{name} must be an int, not {type(number).__name__}")
+        checked(number, f"data.{name}")
+    return data
 
 
 def data_size(data: bytes | SnapshotData) -> i64:
@@ -266,12 +282,7 @@ class Snapshot(Value):
         if not isinstance(membership, Membership):
             raise TypeError(f"membership must be a Membership, not {type(membership).__name__}")
         self.membership: Membership = membership
-        if not isinstance(data, bytes):
-            if not isinstance(data, SnapshotData):
-                raise TypeError(f"data must be bytes or a SnapshotData, not {type(data).__name__}")
-            checked(data.size, "data.size")
-            checked(data.checksum, "data.checksum")
-        self.data: bytes | SnapshotData = data
+        self.data: bytes | SnapshotData = checked_data(data)
 
 
 @final

@@ -22,37 +22,32 @@ __all__ = ["Inbound", "Links"]
 log = logging.getLogger("raft_io.server")
 
 
-QUIET: Final = 60.0
-"""Seconds for which the same reason for refusing the same host is not worth another line."""
-
-MAX_REASONS: Final = 256
-"""Reasons remembered for that."""
+REPEAT: Final = 60.0
+"""Seconds in which a node that is refused again and again, for the same reason, is one line."""
 
 
-class Complaints:
-    """What was said of connections that were refused: who is wrong here tries again every second."""
+class Refusals:
+    """What has been said lately of nodes that are refused."""
 
     def __init__(self) -> None:
-        self._said: dict[tuple[str, str], float] = {}
+        self._said: dict[tuple[NodeId, str], float] = {}
 
-    def is_new(self, host: str, reason: str, now: float) -> bool:
-        """Whether that is worth a line."""
-        said = self._said.get((host, reason))
-        if said is not None and now < said + QUIET:
+    def are_news(self, node: NodeId, reason: str, now: float) -> bool:
+        """Whether this is worth a line."""
+        if now - self._said.get((node, reason), now - REPEAT) < REPEAT:
             return False
-        if len(self._said) >= MAX_REASONS:
-            self._said.clear()
-        self._said[host, reason] = now
+        self._said = {key: since for key, since in self._said.items() if now - since < REPEAT}
+        self._said[node, reason] = now
         return True
 
 
 class Inbound(asyncio.Protocol):
     """A connection that a peer made, over which it sends."""
 
-    def __init__(self, host: Host, everyone: set[Inbound], complaints: Complaints) -> None:
+    def __init__(self, host: Host, everyone: set[Inbound], refusals: Refusals) -> None:
         self._host = host
         self._everyone = everyone
-        self._complaints = complaints
+        self._refusals = refusals
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -91,7 +86,8 @@ class Inbound(asyncio.Protocol):
             if removal == 0:
                 against = self._host.objection(greeting)
         if against is not None:
-            self._refuse(against)
+            now = asyncio.get_running_loop().time()
+            self._refuse(against, self._refusals.are_news(greeting.node, against, now))
             return False
         assert self._transport is not None
         self._rest()
@@ -128,13 +124,12 @@ class Inbound(asyncio.Protocol):
             self._patience.cancel()
             self._patience = None
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, loud: bool = True) -> None:
         if self._transport is None or self._transport.is_closing():
             return
         name = self._transport.get_extra_info("peername")
-        host = str(name[0]) if name else ""
-        if self._complaints.is_new(host, reason, asyncio.get_running_loop().time()):
-            log.warning("node %s: refused connection from %s: %s", self._host.greeting.node, name, reason)
+        level = logging.WARNING if loud else logging.DEBUG
+        log.log(level, "node %s: refused connection from %s: %s", self._host.greeting.node, name, reason)
         self._transport.write(frames.encode(frames.REJECT, reason.encode()[: frames.MAX_GREETING - 1]))
         self._transport.close()
 
@@ -157,7 +152,7 @@ class Links:
     def __init__(self, rng: random.Random) -> None:
         self._host: Host | None = None
         self._inbound: set[Inbound] = set()
-        self._complaints = Complaints()
+        self._refusals = Refusals()
         self._listener: asyncio.Server | None = None
         self._links: dict[NodeId, Link] = {}
         self._leaving: set[Link] = set()
@@ -168,7 +163,7 @@ class Links:
         due."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Inbound(self._belonging(), self._inbound, self._complaints),
+            lambda: Inbound(self._belonging(), self._inbound, self._refusals),
             listen.host,
             listen.port,
             start_serving=False,
