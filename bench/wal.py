@@ -41,10 +41,11 @@ class UnsyncedFileSystem:
         self.rename = real.rename
         self.unlink = real.unlink
         self.lock = real.lock
+        self.is_locked = real.is_locked
 
-    def open(self, path: str, *, create: bool = False) -> UnsyncedFile:
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> UnsyncedFile:
         """Open a file that does not sync."""
-        return UnsyncedFile(OsFileSystem().open(path, create=create))
+        return UnsyncedFile(OsFileSystem().open(path, create=create, read_only=read_only))
 
     def sync_dir(self, path: str, /) -> None:
         """Nothing."""

@@ -42,11 +42,28 @@ def test_both_behave_alike(disk: tuple[FileSystem, str]) -> None:
     fs.unlink(f"{root}/b")
     fs.mkdir(f"{root}/c")
     assert fs.listdir(f"{root}/c") == []
+    assert not fs.is_locked(f"{root}/L") and fs.listdir(root) == ["c"]
     lock = fs.lock(f"{root}/L")
     with pytest.raises(BlockingIOError):
         fs.lock(f"{root}/L")
+    assert fs.is_locked(f"{root}/L")
     lock.close()
+    assert not fs.is_locked(f"{root}/L")
     fs.lock(f"{root}/L").close()
+
+
+def test_what_is_opened_for_reading_is_not_written(disk: tuple[FileSystem, str]) -> None:
+    fs, root = disk
+    file = fs.open(f"{root}/a", create=True)
+    file.pwrite(b"hello", 0)
+    reader = fs.open(f"{root}/a", read_only=True)
+    assert (reader.size(), reader.pread(9, 1)) == (5, b"ello")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        reader.pwrite(b"x", 0)
+    fs.unlink(f"{root}/a")
+    assert reader.pread(9, 0) == b"hello"
+    with pytest.raises(FileNotFoundError):
+        fs.open(f"{root}/a", read_only=True)
 
 
 @pytest.mark.parametrize(

@@ -277,10 +277,12 @@ class SnapshotFiles:
 
     def close(self) -> None:
         """Nothing is written any more. Snapshots that were handed out stay readable. Raises `OSError`."""
-        self._closed = True
         stage, self._receiving = self._receiving, None
-        if stage is not None:
-            stage.discard()
+        try:
+            if stage is not None:
+                stage.discard()
+        finally:
+            self._closed = True
 
 
 def is_other(data: FileData, checksum: int) -> bool:
