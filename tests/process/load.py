@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -176,3 +177,30 @@ class Load:
             assert max(counted, self._low[self.COUNTER]) <= counter <= counted + self.unknown
             with suppress(RedisError):
                 client.close()
+
+
+def pour(port: int, count: int, *, keys: int, size: int, batch: int = 200) -> None:
+    """Write so often, as fast as it goes: values of so many bytes that begin with their number, to `key-0`
+    .. in turn."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        for start in range(0, count, batch):
+            numbers = range(start, min(start + batch, count))
+            parts: list[bytes] = []
+            for number in numbers:
+                name, value = b"key-%d" % (number % keys), (b"%d:" % number).ljust(size, b".")
+                parts.append(b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n" % (len(name), name, len(value)))
+                parts.append(value + b"\r\n")
+            connection.sendall(b"".join(parts))
+            answer = b""
+            while len(answer) < 5 * len(numbers):
+                answer += connection.recv(65536)
+            assert answer == b"+OK\r\n" * len(numbers), answer[:200]
+
+
+def check_poured(client: Redis, count: int, *, keys: int) -> None:
+    """The node has the last of all that was poured."""
+    found = client.mget([f"key-{key}" for key in range(keys)])
+    numbers = sorted(
+        int(str(value, "ascii").partition(":")[0]) for value in found if isinstance(value, bytes)
+    )
+    assert numbers == list(range(count - keys, count))

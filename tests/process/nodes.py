@@ -29,14 +29,16 @@ PATIENCE = 30.0
 """Seconds to wait for what takes one on an idle machine."""
 
 
-def wait_for(what: str, check: Callable[[], Value | None], timeout: float = PATIENCE) -> Value:
+def wait_for(
+    what: str, check: Callable[[], Value | None], timeout: float = PATIENCE, *, pause: float = 0.02
+) -> Value:
     """The first result of `check` that is neither `None` nor `False`."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         value = check()
         if value is not None and value is not False:
             return value
-        time.sleep(0.02)
+        time.sleep(pause)
     raise AssertionError(f"{what}: not within {timeout:.0f} seconds")
 
 
