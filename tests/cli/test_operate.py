@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.nodes import dead, running
+from tests.cli.nodes import dead, error, listening, ready, response, running, said
 from tests.server.operated import Pretended, status_of
 
-from raft_io import Membership, Role, Snapshot
+from raft_io import Membership, Role
 from raft_io.cli.client import get_status
 from raft_io.cli.main import main
 from raft_io.cli.show import in_bytes
-from raft_io.core.status import FollowerStatus
-from raft_io.errors import MembershipChangeInProgressError, NotLeaderError, RaftError
+from raft_io.errors import NotLeaderError
 from raft_io.server.address import Address
-from raft_io.server.backup import BackupFile
 
 COMMANDS = [
     ["status"],
@@ -35,26 +29,6 @@ COMMANDS = [
     ["snapshot"],
     ["backup", "file"],
 ]
-
-
-def said(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> list[str]:
-    """What a command prints: to standard output, or, when it fails, in one line to standard error."""
-    assert main(arguments) == status
-    captured = capsys.readouterr()
-    if status:
-        assert captured.err.count("\n") == 1
-        assert captured.err.startswith("raft-io: ")
-        return [captured.err.removeprefix("raft-io: ").strip()]
-    assert captured.err == ""
-    return [" ".join(line.split()) for line in captured.out.splitlines()]
-
-
-def error(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 1) -> str:
-    """The line of a command that fails."""
-    assert main(arguments) == status
-    captured = capsys.readouterr()
-    assert captured.err.startswith("raft-io: ") and captured.err.count("\n") == 1
-    return captured.err.removeprefix("raft-io: ").strip()
 
 
 @pytest.fixture(autouse=True)
@@ -108,41 +82,6 @@ def test_a_host_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-@contextmanager
-def listening(answer: bytes | None) -> Iterator[str]:
-    """Something that takes one connection after the other, and answers so; with `None` not at all."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        held: list[socket.socket] = []
-
-        def serve() -> None:
-            while True:
-                try:
-                    peer, _ = listener.accept()
-                except OSError:
-                    return
-                if answer is None:
-                    held.append(peer)
-                    continue
-                with peer:
-                    peer.recv(65536)
-                    peer.sendall(answer)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
-        for peer in held:
-            peer.close()
-
-
-def response(status: int, body: bytes) -> bytes:
-    """An answer over HTTP."""
-    return b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%s" % (status, len(body), body)
-
-
 @each_command
 @pytest.mark.parametrize(
     ("answer", "expected"),
@@ -188,15 +127,6 @@ def test_a_node_that_cannot_do_it_now_is_not_the_last_word(
     assert capsys.readouterr().err == ""
 
 
-def ready() -> Pretended:
-    """A node that can do everything, and has a state to back up."""
-    server = Pretended()
-    caught_up(server)
-    server.moved = caught_up
-    server.snapshot = Snapshot(50, 4, Membership([1]), b"state")
-    return server
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -222,9 +152,6 @@ def test_misuse(arguments: list[str], expected: str, capsys: pytest.CaptureFixtu
     text = capsys.readouterr().err
     assert text.count("\n") == 1
     assert f": {expected}" in text
-
-
-# status
 
 
 def test_the_status_of_every_node(capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,166 +219,6 @@ def test_a_status_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-# members
-
-
-def test_the_members(capsys: pytest.CaptureFixture[str]) -> None:
-    with running(Pretended()) as node:
-        for arguments in (["--node", node], ["list", "--node", node], ["--node", node, "list"]):
-            lines = said(capsys, "members", *arguments)
-            assert lines[0] == "node role address"
-            assert lines[2:] == [
-                "1 voter, leads 127.0.0.1:7101",
-                "2 voter 127.0.0.1:7102",
-                "3 voter 127.0.0.1:7103",
-                "4 learner 127.0.0.1:7104",
-            ]
-
-
-def test_the_members_while_they_change(capsys: pytest.CaptureFixture[str]) -> None:
-    server = Pretended()
-    server.status = status_of(membership=Membership([1, 4, 6], [5], [1, 2, 6]))
-    with running(server) as node:
-        lines = said(capsys, "members", "--node", node)[2:]
-    assert [line.rpartition(" ")[0] for line in lines] == [
-        "1 voter, leads",
-        "2 voter, leaving",
-        "4 voter, joining",
-        "5 learner, joining",
-        "6 voter",
-    ]
-
-
-def test_the_members_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    with running(Pretended()) as node:
-        assert main(["members", "--json", "--node", node]) == 0
-        assert json.loads(capsys.readouterr().out)["learners"] == [4]
-        assert main(["members", "remove", "2", "--json", "--node", node]) == 0
-        assert json.loads(capsys.readouterr().out)["voters"] == [1, 3]
-
-
-def caught_up(server: Pretended) -> None:
-    """The leader sees that every follower has all of the log."""
-    membership = server.status.membership
-    followers = [
-        FollowerStatus(node, "replicate", 60, 71, 0)
-        for node in sorted(membership.voters | membership.learners)
-        if node > 1
-    ]
-    server.status = status_of(membership=membership, followers=followers)
-
-
-def changes(server: Pretended) -> list[tuple[Any, ...]]:
-    """What the membership was changed to, and the addresses that were told."""
-    return [each[1:4] for each in server.asked if each[0] == "change"]
-
-
-def test_a_voter_is_added_as_a_learner_first(capsys: pytest.CaptureFixture[str]) -> None:
-    server = Pretended()
-    server.moved = caught_up
-    with running(server) as node:
-        lines = said(capsys, "members", "add", "5", "10.0.0.5:7101", "--node", node)
-    assert lines == ["node 5 is a learner", "node 5 is a voter"]
-    assert changes(server) == [(None, [4, 5], {5: "10.0.0.5:7101"}), ([1, 2, 3, 5], [4], {})]
-
-
-def test_a_learner_is_added(capsys: pytest.CaptureFixture[str]) -> None:
-    server = Pretended()
-    with running(server) as node:
-        arguments = ["members", "add", "5", "10.0.0.5:7101", "--learner", "--node", node]
-        assert said(capsys, *arguments) == ["node 5 is a learner"]
-        assert said(capsys, *arguments) == ["node 5 is a learner"]
-    assert changes(server) == [(None, [4, 5], {5: "10.0.0.5:7101"})]
-
-
-def test_a_voter_that_does_not_catch_up_stays_a_learner(capsys: pytest.CaptureFixture[str]) -> None:
-    server = Pretended()
-    with running(server) as node:
-        assert main(["members", "add", "4", "127.0.0.1:7104", "--timeout", "1.2", "--node", node]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == "node 4 is a learner\nnode 4 catches up (50 entries are missing)\n"
-    assert captured.err == (
-        "raft-io: node 4 is a learner and has not caught up (50 entries are missing); "
-        "later: raft-io members promote 4\n"
-    )
-    assert changes(server) == []
-
-
-def test_a_node_that_the_server_promotes_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    server = Pretended()
-
-    def promote(server: Pretended) -> None:
-        server.status = status_of(membership=Membership([1, 2, 3, 5], [4]))
-
-    server.moved = promote
-    with running(server) as node:
-        lines = said(capsys, "members", "add", "5", "10.0.0.5:7101", "--node", node)
-    assert lines == ["node 5 is a learner", "node 5 is a voter"]
-    assert len(changes(server)) == 1
-
-
-def test_an_address_is_changed(capsys: pytest.CaptureFixture[str]) -> None:
-    server = Pretended()
-    with running(server) as node:
-        arguments = ["members", "add", "2", "10.0.0.2:7101", "--node", node]
-        assert said(capsys, *arguments) == ["node 2 has the address 10.0.0.2:7101", "node 2 is a voter"]
-        assert said(capsys, *arguments) == ["node 2 is a voter"]
-    assert changes(server) == [(None, None, {2: "10.0.0.2:7101"})]
-
-
-def test_a_voter_is_not_made_a_learner_by_adding_it(capsys: pytest.CaptureFixture[str]) -> None:
-    with running(Pretended()) as node:
-        text = error(capsys, "members", "add", "2", "a:1", "--learner", "--node", node, status=2)
-    assert text == "node 2 is a voter: remove it first, and add it as a learner then"
-
-
-def test_a_learner_is_promoted(capsys: pytest.CaptureFixture[str]) -> None:
-    server = Pretended()
-    caught_up(server)
-    with running(server) as node:
-        assert said(capsys, "members", "promote", "4", "--node", node) == ["node 4 is a voter"]
-        assert said(capsys, "members", "promote", "4", "--node", node) == ["node 4 is a voter"]
-        assert error(capsys, "members", "promote", "9", "--node", node) == (
-            "node 9 is no member; see raft-io members add"
-        )
-    assert changes(server) == [([1, 2, 3, 4], [], {})]
-
-
-@pytest.mark.parametrize(("node_id", "expected"), [(2, ([1, 3], [4], {})), (4, ([1, 2, 3], [], {}))])
-def test_a_member_is_removed(
-    node_id: int, expected: tuple[Any, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
-    server = Pretended()
-    with running(server) as node:
-        assert said(capsys, "members", "remove", str(node_id), "--node", node) == [
-            f"node {node_id} is removed"
-        ]
-        assert (
-            error(capsys, "members", "remove", str(node_id), "--node", node) == f"node {node_id} is no member"
-        )
-    assert changes(server) == [expected]
-
-
-def test_the_only_voter_is_not_removed(capsys: pytest.CaptureFixture[str]) -> None:
-    server = Pretended()
-    server.status = status_of(membership=Membership([1], [4]))
-    with running(server) as node:
-        text = error(capsys, "members", "remove", "1", "--node", node)
-    assert text == "node 1 is the only voter: there must be one"
-    assert changes(server) == []
-
-
-def test_one_change_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
-    server = Pretended()
-    server.failure = MembershipChangeInProgressError()
-    with running(server) as node:
-        text = error(capsys, "members", "remove", "2", "--node", node)
-    assert text == "node 2 is not removed yet: a change of membership is in progress; try again later"
-
-
-# transfer, snapshot
-
-
 def test_leadership_is_handed_over(capsys: pytest.CaptureFixture[str]) -> None:
     server = Pretended()
     with running(server) as node:
@@ -480,65 +247,3 @@ def test_a_snapshot_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
         assert said(capsys, "snapshot", "--node", node) == ["node 1: snapshot at index 50"]
         assert main(["snapshot", "--json", "--node", node]) == 0
         assert json.loads(capsys.readouterr().out) == {"id": 1, "index": 50}
-
-
-# backup
-
-
-def test_a_backup_appears_when_it_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    server = ready()
-    path = tmp_path / "shop.backup"
-    with running(server) as node:
-        (line,) = said(capsys, "backup", str(path), "--node", node)
-        assert line.startswith(f"{path}: ")
-        assert line.endswith(" bytes, cluster shop at index 50, from node 1")
-        with path.open("rb") as file:
-            BackupFile(file, "").verify()
-        before = path.read_bytes()
-        assert error(capsys, "backup", str(path), "--node", node) == f"{path} is there already"
-        assert path.read_bytes() == before
-        assert main(["backup", str(tmp_path / "two"), "--json", "--local", "--node", node]) == 0
-        assert json.loads(capsys.readouterr().out)["index"] == 50
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["shop.backup", "two"]
-    assert [each[0] for each in server.asked] == ["read", "snapshot", "snapshot"]
-
-
-class Damaged:
-    """Contents that do not match their checksum."""
-
-    size = 5
-    checksum = 1 << 40 | 1
-
-    def read(self, offset: int, size: int, /) -> bytes:
-        return b"state"[offset : offset + size]
-
-
-@pytest.mark.parametrize(
-    ("failure", "expected"),
-    [
-        (None, "the answer was cut short, or is none"),
-        (RaftError("the server stops"), "the server stops"),
-    ],
-)
-def test_a_backup_that_fails_leaves_nothing(
-    failure: Exception | None, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server = ready()
-    server.snapshot = Snapshot(50, 4, Membership([1]), Damaged())  # type: ignore[arg-type]
-    server.failure = failure
-    with running(server) as node:
-        assert expected in error(capsys, "backup", str(tmp_path / "file"), "--node", node)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_backup_to_where_nothing_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "none" / "file"
-    with running(ready()) as node:
-        assert error(capsys, "backup", str(path), "--node", node) == f"{path}: No such file or directory"
-
-
-def test_what_is_no_backup_is_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with listening(response(200, b"x" * 1000)) as address:
-        text = error(capsys, "backup", str(tmp_path / "file"), "--node", address)
-    assert text.startswith("what the node sent is no backup: ")
-    assert not list(tmp_path.iterdir())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from raft_io import Membership, Role, Snapshot, Status
@@ -14,7 +15,7 @@ from raft_io.server.address import Address
 from raft_io.server.admin import Admin
 from raft_io.server.http import HttpServer
 
-__all__ = ["Pretended", "hosted", "status_of"]
+__all__ = ["Pretended", "answer", "answers", "exchange", "hosted", "post", "refusal", "request", "status_of"]
 
 
 def status_of(node: int = 1, role: Role = Role.LEADER, **others: Any) -> Status:
@@ -125,3 +126,56 @@ async def hosted(server: Pretended) -> AsyncIterator[Address]:
         yield address
     finally:
         await http.stop()
+
+
+async def exchange(address: Address, request: bytes) -> tuple[int, bytes]:
+    """Status and body of one answer."""
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        writer.write(request)
+        whole = b""
+        with suppress(ConnectionResetError):
+            while block := await reader.read(1 << 20):
+                whole += block
+        head, _, body = whole.partition(b"\r\n\r\n")
+        return int(head.split()[1]), body
+    finally:
+        writer.close()
+
+
+def request(method: str, path: str, /, body: bytes = b"", **headers: str) -> bytes:
+    """A request after which the connection closes."""
+    given = {"host": "127.0.0.1", "connection": "close", "content-length": str(len(body))}
+    given.update({name.replace("_", "-"): text for name, text in headers.items()})
+    lines = [f"{method} {path} HTTP/1.1", *[f"{name}: {text}" for name, text in given.items() if text]]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def post(path: str, value: Any, **headers: str) -> bytes:
+    """A request with a value as JSON."""
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return request("POST", path, body, **{"content_type": "application/json", **headers})
+
+
+def answers(server: Pretended, *requests: bytes) -> list[tuple[int, Any]]:
+    """What a node says to these requests."""
+
+    async def test() -> list[tuple[int, Any]]:
+        async with hosted(server) as address:
+            found = [await exchange(address, each) for each in requests]
+            return [(status, json.loads(body)) for status, body in found]
+
+    return asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def answer(server: Pretended, data: bytes) -> tuple[int, Any]:
+    """What a node says to a request."""
+    return answers(server, data)[0]
+
+
+def refusal(server: Pretended, data: bytes) -> tuple[int, str, str]:
+    """Status, kind and message of a refusal, after which nothing was done."""
+    status, body = answer(server, data)
+    assert set(body) == {"error", "message", "retryable"}
+    assert "\n" not in body["message"]
+    return status, body["error"], body["message"]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from raft_io.cli.client import NodeRefusedError
 from raft_io.cli.errors import CommandFailedError, UsageError
 from raft_io.cli.operate import Operator, add_node_options, node_id, print_json
 from raft_io.cli.show import print_table
@@ -187,8 +188,18 @@ async def _remove(change: Change, options: argparse.Namespace) -> None:
     try:
         await change.move(voters=sorted(voters - {options.id}), learners=sorted(learners - {options.id}))
     except CommandFailedError as error:
-        raise CommandFailedError(f"node {options.id} is not removed yet: {error}") from error
+        # A node that was asked to remove itself may stop before it can say that it is done.
+        if not (
+            isinstance(error, NodeRefusedError) and error.kind == "Removed" and members["id"] == options.id
+        ):
+            raise CommandFailedError(_not_removed(members["id"], options.id, error)) from error
     change.say(f"node {options.id} is removed")
+
+
+def _not_removed(asked: int, node: int, error: CommandFailedError) -> str:
+    if asked == node:
+        return f"node {node} was asked to remove itself, and what came of it is not known: {error}"
+    return f"node {node} is not removed yet: {error}"
 
 
 def rows(members: Members) -> list[list[object]]:

@@ -203,7 +203,12 @@ class Admin:
 
     def _membership(self) -> dict[str, Any]:
         status = self._server.status
-        return {**_groups(status.membership), "addresses": self._addresses(), "leader": status.leader}
+        return {
+            "id": status.id,
+            **_groups(status.membership),
+            "addresses": self._addresses(),
+            "leader": status.leader,
+        }
 
     def _addresses(self) -> dict[str, str]:
         return {str(node): address for node, address in sorted(self._server.addresses.items())}
