@@ -99,13 +99,14 @@ class Host:
         self.disk.crash()
         self.say(f"{self.config.id}: down" + (f", {lost} writes not synced are lost" if lost else ""))
 
-    def take(self, event: Event) -> list[Packet]:
-        """Feed the event, say what changed, return what may be sent."""
+    def take(self, *events: Event) -> list[Packet]:
+        """Feed the events, then drain; say what changed, return what may be sent."""
         node = self.running()
         before = node.status
         drained: list[list[Action]] = []
         try:
-            node.feed(event)
+            for event in events:
+                node.feed(event)
             drained.append(node.drain())
             while node.pending:
                 drained.append(node.drain())

@@ -32,7 +32,22 @@ def test_scenario(file: Path, rewrite: bool) -> None:
 
 
 def test_there_are_scenarios() -> None:
-    assert len(FILES) >= 15
+    assert len(FILES) >= 65
+
+
+def test_every_scenario_has_a_number_and_a_title_of_its_own() -> None:
+    titles = [file.read_text(encoding="utf-8").splitlines()[0] for file in FILES]
+    assert all(title.startswith("# ") and len(title) > 10 for title in titles)
+    assert len(set(titles)) == len(titles)
+    numbers = [file.name[:2] for file in FILES]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_what_a_scenario_brings_about_can_be_left_out() -> None:
+    text = ">> nodes 3\n>> silently timeout 1\n>> briefly deliver\n"
+    lines = play(text).splitlines()
+    assert lines[:3] == [">> nodes 3", ">> silently timeout 1", ">> briefly deliver"]
+    assert "<< 1: leader, term 1, vote 1" in lines and not any(" -> " in line for line in lines)
 
 
 def test_a_wrong_transcript_shows_as_a_diff() -> None:

@@ -11,9 +11,11 @@ from tests.scenarios.host import Host, Machine, Packet
 from raft_io import (
     AppendEntries,
     ChangeMembership,
+    EntryKind,
     Event,
     HardState,
     LogEntry,
+    Membership,
     NodeId,
     PreVote,
     Propose,
@@ -27,6 +29,7 @@ from raft_io import (
     SyncFailed,
     Tick,
     TransferLeadership,
+    encode_membership,
 )
 
 
@@ -37,6 +40,13 @@ def _link(word: str) -> tuple[NodeId, NodeId]:
 
 def _ids(text: str) -> list[NodeId]:
     return [int(word) for word in text.split(",")]
+
+
+def _entry(index: int, word: str) -> LogEntry:
+    term, _, voters = word.partition(":")
+    if not voters:
+        return LogEntry(int(term), index)
+    return LogEntry(int(term), index, encode_membership(Membership(_ids(voters))), EntryKind.MEMBERSHIP)
 
 
 SWITCH = {"on": True, "off": False}
@@ -82,13 +92,14 @@ class World:
         - `nodes N [deferred] [voters=1,2,3] [tail=T] [option=value ...]`: N fresh nodes; with `deferred` they
           sync by ticket; who is no voter is to join; a log keeps T entries behind a snapshot.
         - `config N option=value ...`: node N starts again with these options.
-        - `log N terms ... [term=T] [vote=V]`: node N starts again on this log, given by its entries' terms.
+        - `log N terms ... [term=T] [vote=V]`: node N starts again on this log, given by its entries' terms;
+          `2:1,3` is an entry of term 2 that makes 1 and 3 the voters.
         - `crash N`, `restart N [applied]`, `wipe N`: it starts again on an empty disk, and is to join.
         - `synced N ticket`, `syncfailed N ticket`; `damage N`: the next snapshot that arrives there is.
 
         Events:
         - `tick N [count]`; `timeout N`: ticks until it asks for votes; `propose N command`.
-        - `read N context`, `transfer N target`, `change N voters=1,2 [learners=3]`.
+        - `read N context ...`: all at once; `transfer N target`; `change N voters=1,2 [learners=3]`.
         - `snapshot N`: of what it was asked for, else of its present state.
         - `elect N`: it asks for votes, gets them, and all are told: shown is only what came of it.
         - `run count`: so many ticks at every node, with everything delivered after each.
@@ -145,11 +156,11 @@ class World:
     def do_log(self, words: list[str]) -> None:
         given = Words.of(words)
         host = self.hosts[int(given.plain[0])]
-        terms = [int(word) for word in given.plain[1:]]
+        entries = [_entry(index, word) for index, word in enumerate(given.plain[1:], start=1)]
         vote = int(given.named["vote"]) if "vote" in given.named else None
-        state = HardState(int(given.named.get("term", max(terms, default=0))), vote)
+        last = max([entry.term for entry in entries], default=0)
         host.disk = host.empty_disk()
-        host.disk.load([LogEntry(term, index) for index, term in enumerate(terms, start=1)], state)
+        host.disk.load(entries, HardState(int(given.named.get("term", last)), vote))
         host.start()
 
     def do_crash(self, words: list[str]) -> None:
@@ -198,7 +209,7 @@ class World:
         self._take(int(words[0]), Propose(" ".join(words[1:]).encode()))
 
     def do_read(self, words: list[str]) -> None:
-        self._take(int(words[0]), ReadIndex(words[1].encode()))
+        self._take(int(words[0]), *[ReadIndex(word.encode()) for word in words[1:]])
 
     def do_transfer(self, words: list[str]) -> None:
         self._take(int(words[0]), TransferLeadership(int(words[1])))
@@ -322,8 +333,8 @@ class World:
         for packet in self.flying:
             self.say(str(packet))
 
-    def _take(self, node: NodeId, event: Event) -> None:
-        self.flying.extend(self.hosts[node].take(event))
+    def _take(self, node: NodeId, *events: Event) -> None:
+        self.flying.extend(self.hosts[node].take(*events))
 
     def _pick(self, words: list[str]) -> list[Packet]:
         """Take what is on these links now, link by link."""
