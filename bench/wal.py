@@ -23,6 +23,7 @@ class UnsyncedFile:
     def __init__(self, file: File) -> None:
         self.pread = file.pread
         self.pwrite = file.pwrite
+        self.write_back = file.write_back
         self.size = file.size
         self.allocate = file.allocate
         self.close = file.close
@@ -41,10 +42,11 @@ class UnsyncedFileSystem:
         self.rename = real.rename
         self.unlink = real.unlink
         self.lock = real.lock
+        self.is_locked = real.is_locked
 
-    def open(self, path: str, *, create: bool = False) -> UnsyncedFile:
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> UnsyncedFile:
         """Open a file that does not sync."""
-        return UnsyncedFile(OsFileSystem().open(path, create=create))
+        return UnsyncedFile(OsFileSystem().open(path, create=create, read_only=read_only))
 
     def sync_dir(self, path: str, /) -> None:
         """Nothing."""

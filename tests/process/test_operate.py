@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.process.harness import COMMAND, PATIENCE, Dev, Load, client_of, free_base, running, wait_for
+from tests.process.harness import Dev, running
+from tests.process.load import Load
+from tests.process.nodes import COMMAND, PATIENCE, client_of, free_base, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -78,6 +80,13 @@ def options_of(dev: Dev, node: int, *more: str) -> list[str]:
         for name, offset in (("resp", 0), ("listen", 100), ("http", 200))
     ]
     return [f"--id={node}", f"--cluster-id={cluster}", f"--data-dir={dev.folder}/node-{node}", *ports, *more]
+
+
+def empty(folder: Path) -> None:
+    """Lose what a node has written."""
+    shutil.rmtree(folder / "log")
+    for path in folder.glob("*.json"):
+        path.unlink()
 
 
 def voters(dev: Dev, node: int) -> list[int]:
@@ -151,7 +160,7 @@ def test_a_backup_under_load_becomes_another_cluster(tmp_path: Path) -> None:
     backup = tmp_path / "data.backup"
     with running(tmp_path / "data") as dev, Load(dev) as load:
         load.wait_acknowledged(200)
-        before = dict(load.written)
+        before = load.written
         run("backup", str(backup), http(dev, min(dev.others(dev.leader()))))
         load.wait_acknowledged(20)
     base = free_base()
@@ -181,7 +190,9 @@ def test_a_backup_under_load_becomes_another_cluster(tmp_path: Path) -> None:
         wait_for("the new cluster takes writes", answers)
         for node in (1, 2, 3):
             found = client_of(base + node).mget(sorted(before))
-            assert found == [before[key].encode() for key in sorted(before)]
+            assert all(
+                int(value or 0) >= before[key] for key, value in zip(sorted(before), found, strict=True)
+            )
 
 
 def test_a_lost_majority_is_given_up(tmp_path: Path) -> None:
@@ -191,9 +202,7 @@ def test_a_lost_majority_is_given_up(tmp_path: Path) -> None:
         dev.wait_caught_up()
         dev.kill(1, 2, 3)
         for node in (2, 3):
-            shutil.rmtree(dev.folder / f"node-{node}" / "log")
-            for path in (dev.folder / f"node-{node}").glob("*.json"):
-                path.unlink()
+            empty(dev.folder / f"node-{node}")
         data_dir = f"--data-dir={dev.folder}/node-1"
         run("recover", data_dir, "--id=1", "--voters=1", status=1)
         run("recover", data_dir, "--id=1", "--voters=1", "--yes-i-lost-a-majority")
@@ -218,14 +227,17 @@ def test_a_node_whose_disk_was_replaced_joins_anew(tmp_path: Path) -> None:
         lost = min(dev.others(dev.leader()))
         dev.kill(lost)
         folder = dev.folder / f"node-{lost}"
-        shutil.rmtree(folder / "log")
-        for path in folder.glob("*.json"):
-            path.unlink()
+        empty(folder)
         config = f"--config={folder}/raft.toml"
         other = min(dev.others(lost))
         with serving([config], tmp_path / "refused.log") as refused:
             # As the voter that it was it is not taken: it has forgotten what it promised.
-            assert refused.wait() == 1 or refused.said()
+            wait_for(
+                "it is refused", lambda: [line for line in refused.said() if "raft-io serve --join" in line]
+            )
+            dev.wait_up(lost)
+            assert (dev.status(lost) or {})["leader"] is None
+        empty(folder)
         with serving([config, f"--join=127.0.0.1:{dev.base + 100 + other}"], tmp_path / "joined.log"):
             wait_for("it is level", lambda: (dev.status(lost) or {}).get("last_applied", 0) > 0)
             wait_for("it votes", lambda: voters(dev, lost) == [1, 2, 3])

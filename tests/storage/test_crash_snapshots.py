@@ -94,8 +94,11 @@ class Ideal:
 class Workload:
     """Random changes to a log, some of them while it syncs; `allowed` is what may be found if it stops."""
 
-    def __init__(self, seed: int, turns: int, fault: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, seed: int, turns: int, fault: Callable[[str, str], None], tail_bytes: int = 3000
+    ) -> None:
         self.rng = random.Random(seed)
+        self.tail_bytes = tail_bytes
         self.turns = turns
         self.fault = fault
         self.ideal = Ideal()
@@ -106,13 +109,14 @@ class Workload:
 
     def run(self, fs: MemoryFileSystem) -> None:
         fs.fault = self.step
-        self.log = WalLog.open(PATH, fs=fs, segment_size=SEGMENT, cache_bytes=0, tail_bytes=3000)
+        self.log = WalLog.open(PATH, fs=fs, segment_size=SEGMENT, cache_bytes=0, tail_bytes=self.tail_bytes)
         for _ in range(self.turns):
             for _ in range(self.rng.randrange(4)):
                 self.change()
             self.sync()
             assert self.log.hard_state() == self.ideal.hard_state
             assert found_in(self.log) == self.ideal.state()
+            self.log._index.check()
         self.sync()
         self.log.close()
 
@@ -244,6 +248,25 @@ def test_a_crash_at_every_step_loses_nothing_synced(
         with pytest.raises(Crash):
             work.run(fs)
         fs.crash()
+        fs.fault = At(-1, Crash)
+        found = reopened(fs)
+        assert found in work.allowed
+        goes_on(fs, found)
+
+
+@pytest.mark.parametrize("tail_bytes", [0, 1000])
+def test_a_crash_at_some_step_of_many_histories_loses_nothing_synced(tail_bytes: int) -> None:
+    rng = random.Random(tail_bytes)
+    for seed in range(100, 300):
+        make_coin: Callable[[int], Callable[[], bool]] = COINS[seed % len(COINS)]
+        fs = MemoryFileSystem(coin=make_coin(seed))
+        work = Workload(seed, 25, At(rng.randrange(100, 400), Crash), tail_bytes)
+        try:
+            work.run(fs)
+        except Crash:
+            fs.crash()
+        else:
+            fs.end_process()
         fs.fault = At(-1, Crash)
         found = reopened(fs)
         assert found in work.allowed

@@ -183,6 +183,7 @@ class WalMachine(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
+        self.log._index.check()
         assert self.log.last_index() == self.model.last_index()
         assert self.log.last_term() == self.model.last_term()
         assert self.log.hard_state() == self.model.hard_state()

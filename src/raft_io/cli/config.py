@@ -199,16 +199,16 @@ RAFT_OPTIONS: Final[dict[str, Setting]] = {
     "max_batch": Setting(INTEGER, "most entries in one message (64)"),
     "max_batch_bytes": Setting(INTEGER, "most bytes of commands in one message (256 KiB)"),
     "max_inflight": Setting(INTEGER, "most unacknowledged messages to a follower (16)"),
+    "max_inflight_bytes": Setting(INTEGER, "bytes of commands in those (64 MiB)"),
     "max_uncommitted_bytes": Setting(INTEGER, "bytes above which writes are refused for now (64 MiB)"),
     "max_apply_bytes": Setting(INTEGER, "bytes applied in one turn (1 MiB)"),
-    "max_inflight_bytes": Setting(INTEGER, "bytes of commands in those (64 MiB)"),
     "seed": Setting(INTEGER, "of the election timeouts (the id)"),
     "pre_vote": Setting(BOOLEAN, "ask whether an election can be won before there is one (true)"),
     "check_quorum": Setting(BOOLEAN, "a leader that hears from no majority steps down (true)"),
     "lease_reads": Setting(BOOLEAN, "reads rely on clocks that tick alike; same on all nodes (false)"),
     "lease_margin": Setting(INTEGER, "ticks by which a lease is shorter than the election timeout (2)"),
     "snapshot_threshold": Setting(INTEGER, "entries after which a snapshot is taken; 0: never (100000)"),
-    "snapshot_chunk": Setting(INTEGER, "bytes of a snapshot in one message (1 MiB)"),
+    "snapshot_chunk": Setting(INTEGER, "bytes of a snapshot in one message (256 KiB)"),
 }
 """The options of `RaftConfig`, by its names."""
 

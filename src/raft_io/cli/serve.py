@@ -60,9 +60,9 @@ def run(options: argparse.Namespace) -> int:
     values.update(given)
     source = "without a file" if options.config is None else str(options.config)
     values = config.complete(values, source)
+    server = _server(values, source)
     _log_to_stderr(values.get("log_level", "info"))
     raise_open_files()
-    server = _server(values, source)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(server, values, options.stop_on_eof))
     return 0

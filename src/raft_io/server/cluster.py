@@ -13,7 +13,7 @@ from raft_io.core.config import RaftConfig
 from raft_io.core.events import Event
 from raft_io.core.node import RaftNode
 from raft_io.core.types import Index, Membership, NodeId, Term
-from raft_io.errors import RaftError, RemovedError, WireError
+from raft_io.errors import NotLeaderError, RaftError, RemovedError, WireError
 from raft_io.server import frames
 from raft_io.server.address import Address
 from raft_io.server.calls import Calls
@@ -48,6 +48,10 @@ class Owner(Protocol):
     @property
     def driver(self) -> Driver:
         """What drives the node."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes turns."""
 
     @property
     def tick_interval(self) -> float:
@@ -185,9 +189,15 @@ class Cluster:
             if answer is None:
                 raise ValueError(f"node {self.config.id} has no answer to {fields.get('kind')!r}")
             return {"answer": answer(fields.get("body"))}
-        if operation == frames.JOINING:
-            return await self._admission.admit(fields, deadline_of(fields))
-        return await self.leading.serve(operation, fields)
+        try:
+            if operation == frames.JOINING:
+                return await self._admission.admit(fields, deadline_of(fields))
+            return await self.leading.serve(operation, fields)
+        except RaftError as error:
+            if self._owner.is_running:
+                raise
+            # It ends in the middle of it: whoever leads next is to be asked.
+            raise NotLeaderError(None) from error
 
     def on_ask(self, kind: str, answer: Callable[[Any], Any]) -> None:
         """Answer other servers that `ask` for `kind`."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from raft_io.core.node import RaftNode
-from raft_io.core.types import Membership, NodeId
+from raft_io.core.types import Membership, NodeId, checked
 from raft_io.errors import RaftError, WireError
 from raft_io.server import frames
 from raft_io.server.address import Address
@@ -58,10 +58,13 @@ class Admission:
     async def admit(self, fields: dict[str, Any], deadline: float) -> dict[str, Any]:
         """Take the next steps for a node that wants to join; the answer says what it is then."""
         try:
-            node, incarnation = int(fields["node"]), int(fields["incarnation"])
+            node = int(checked(fields["node"], "node"))
+            incarnation = int(checked(fields["incarnation"], "incarnation"))
             address, learner = checked_address(fields["address"]), bool(fields["learner"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"a request to join that makes no sense: {error!r}") from error
+        if incarnation == 0:
+            raise ValueError("a request to join without an incarnation")
         leading = self._leading
         if node == self._server.config.id:
             raise ValueError(f"node {node} is running: it leads the cluster; give the new node another id")

@@ -28,6 +28,7 @@ from raft_io.server.address import Address
 from raft_io.server.calls import Calls
 from raft_io.server.envelope import Member
 from raft_io.server.membership import Members, everyone, membership_index
+from raft_io.server.settings import MAX_NAME
 
 __all__ = ["Leading", "Operated", "Operator"]
 
@@ -141,6 +142,8 @@ def checked_address(text: str) -> str:
     address = Address.parse(text)
     if address.port == 0:
         raise ValueError(f"{text!r} is no address of a member: its port is 0")
+    if len(str(address).encode()) > MAX_NAME:
+        raise ValueError(f"an address of {len(str(address).encode())} bytes; at most {MAX_NAME} are accepted")
     return str(address)
 
 
@@ -334,7 +337,10 @@ class Leading:
         deadline = deadline_of(fields)
         try:
             if operation == frames.CHANGE:
-                addresses = {int(node): str(each) for node, each in fields["addresses"].items()}
+                addresses = {
+                    int(checked(int(node), "an id in addresses")): checked_address(each)
+                    for node, each in fields["addresses"].items()
+                }
                 index = await self.change(fields["voters"], fields["learners"], addresses, deadline)
                 return {"index": index}
             if operation == frames.TRANSFER:

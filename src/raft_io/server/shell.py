@@ -226,6 +226,11 @@ class Shell:
             return copy.copy(failure)
         return RaftError(f"the server has stopped: {type(failure).__name__}: {failure}")
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server has started and not begun to stop."""
+        return self._running
+
     def _check_known(self) -> None:
         if not hasattr(self, "_cluster"):
             raise self._down()

@@ -30,14 +30,15 @@ class Refusals:
     """What has been said lately of nodes that are refused."""
 
     def __init__(self) -> None:
-        self._said: dict[tuple[NodeId, str], float] = {}
+        self._said: dict[tuple[NodeId, int, str], float] = {}
 
-    def are_news(self, node: NodeId, reason: str, now: float) -> bool:
+    def are_news(self, greeting: Greeting, reason: str, now: float) -> bool:
         """Whether this is worth a line."""
-        if now - self._said.get((node, reason), now - REPEAT) < REPEAT:
+        key = (greeting.node, greeting.incarnation, reason)
+        if now - self._said.get(key, now - REPEAT) < REPEAT:
             return False
-        self._said = {key: since for key, since in self._said.items() if now - since < REPEAT}
-        self._said[node, reason] = now
+        self._said = {known: since for known, since in self._said.items() if now - since < REPEAT}
+        self._said[key] = now
         return True
 
 
@@ -87,7 +88,7 @@ class Inbound(asyncio.Protocol):
                 against = self._host.objection(greeting)
         if against is not None:
             now = asyncio.get_running_loop().time()
-            self._refuse(against, self._refusals.are_news(greeting.node, against, now))
+            self._refuse(against, self._refusals.are_news(greeting, against, now))
             return False
         assert self._transport is not None
         self._rest()

@@ -148,3 +148,19 @@ class LogIndex:
     def record_of(self, index: i64) -> int:
         """The position in `firsts` and `places` of the record that holds the entry at `index`."""
         return bisect_right(self.firsts, index) - 1
+
+    def check(self) -> None:
+        """Assert the invariants."""
+        assert 0 <= self.base <= self.last_index, "1: the entries are those behind the base"
+        for increasing in (self.term_starts, self.firsts, self.memberships, self.places):
+            assert list(increasing) == sorted(set(increasing)), "2: they increase strictly"
+        assert len(self.terms) == len(self.term_starts) and len(self.places) == len(self.firsts)
+        if self.firsts:
+            assert self.firsts[0] == self.base + 1 and self.firsts[-1] <= self.last_index, (
+                "3: records hold entries"
+            )
+        if self.last_index > self.base:
+            assert self.term_starts[0] <= self.base + 1 and self.term_starts[-1] <= self.last_index
+        assert self.run_term == (self.terms[-1] if self.terms else NO_TERM), "4: the last run"
+        if self.memberships:
+            assert self.base < self.memberships[0] and self.memberships[-1] <= self.last_index, "5: entries"

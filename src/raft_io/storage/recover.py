@@ -29,12 +29,15 @@ from raft_io.storage.records import (
 from raft_io.storage.scan import Scan
 from raft_io.storage.segments import check_covered, check_start, scan_file
 from raft_io.storage.snapshot_file import FileData, load_snapshot
-from raft_io.storage.wal import SEGMENT_SIZE, WalLog
+from raft_io.storage.wal import WalLog
 
 __all__ = ["Forced", "Salvaged", "force_membership", "salvage"]
 
 RECORD: Final = "recovery.json"
 STEP: Final = 1 << 20
+
+SMALL: Final = 4096
+"""Bytes of a segment that is there only so that there is one."""
 
 IDENTITIES: Final = (identity.FILE_NAME, "peers.json")
 """What makes a data directory that of a member, in the directory above the log's."""
@@ -346,8 +349,8 @@ class _Salvage:
         """A first segment, behind the snapshot if there is one."""
         file: File = self.fs.open(target + TEMPORARY, create=True)
         try:
-            allocate(file, SEGMENT_SIZE)
-            write_all(file, encode_segment_header(SegmentHeader(1, SEGMENT_SIZE)), 0)
+            allocate(file, SMALL)
+            write_all(file, encode_segment_header(SegmentHeader(1, SMALL)), 0)
             file.sync()
         finally:
             file.close()
