@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.process.harness import COMMAND, Dev, free_base, is_running, running, wait_for
+from tests.process.harness import Dev, running
+from tests.process.nodes import COMMAND, free_base, is_running, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from redis.exceptions import ClusterDownError, ResponseError
-from tests.process.harness import Load, is_running, running, wait_for
+from tests.process.harness import running
+from tests.process.load import Load
+from tests.process.nodes import is_running, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(150)]
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.process.harness import COMMAND, PATIENCE, Dev, Load, client_of, free_base, running, wait_for
+from tests.process.harness import Dev, running
+from tests.process.load import Load
+from tests.process.nodes import COMMAND, PATIENCE, client_of, free_base, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -158,7 +160,7 @@ def test_a_backup_under_load_becomes_another_cluster(tmp_path: Path) -> None:
     backup = tmp_path / "data.backup"
     with running(tmp_path / "data") as dev, Load(dev) as load:
         load.wait_acknowledged(200)
-        before = dict(load.written)
+        before = load.written
         run("backup", str(backup), http(dev, min(dev.others(dev.leader()))))
         load.wait_acknowledged(20)
     base = free_base()
@@ -188,7 +190,9 @@ def test_a_backup_under_load_becomes_another_cluster(tmp_path: Path) -> None:
         wait_for("the new cluster takes writes", answers)
         for node in (1, 2, 3):
             found = client_of(base + node).mget(sorted(before))
-            assert found == [before[key].encode() for key in sorted(before)]
+            assert all(
+                int(value or 0) >= before[key] for key, value in zip(sorted(before), found, strict=True)
+            )
 
 
 def test_a_lost_majority_is_given_up(tmp_path: Path) -> None:

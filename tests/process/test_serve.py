@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.process.harness import COMMAND, Dev, client_of, is_running, running, wait_for
+from tests.process.harness import Dev, running
+from tests.process.nodes import COMMAND, client_of, is_running, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 

@@ -305,6 +305,17 @@ def test_a_leader_tells_those_who_left() -> None:
     assert known.strangers() == [9]
 
 
+def test_a_follower_tells_those_who_come_back_but_only_while_it_hears_a_leader() -> None:
+    raft = node(log_of((1, Membership([1, 2, 9])), (2, Membership([1, 2]))))
+    known = members(raft, configured=False)
+    assert known.removal(9) == 0, "nobody leads: it may be behind"
+    raft.step(Receive(AppendEntries(2, 2, 2, 1, (), 1)))
+    assert known.removal(9) == 0, "that is not committed"
+    raft.step(Receive(AppendEntries(2, 2, 2, 1, (), 2)))
+    assert known.removal(9) == 2
+    assert known.removal(2) == 0
+
+
 def test_where_nobody_was_ever_removed_nobody_is_told_so() -> None:
     assert members(node()).removal(9) == 0
     assert members(elect(RaftNode(RaftConfig(1)))).removal(9) == 0

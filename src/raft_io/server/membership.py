@@ -204,10 +204,11 @@ class Members:
         return None
 
     def removal(self, node: NodeId) -> Index:
-        """The index of the committed membership entry by which `node` is no member; `0` unless this node
-        leads and there is one."""
+        """The index of the committed membership entry by which `node` is no member; `0` unless there is one,
+        and this node leads or follows. The leader alone would not do: who was away may know none that leads
+        now."""
         raft = self._node
-        if not raft.is_leader or node in everyone(raft.membership):
+        if raft.leader is None or node in everyone(raft.membership):
             return 0
         index = membership_index(raft)
         return index if index <= raft.commit_index and not raft.membership.outgoing else 0
