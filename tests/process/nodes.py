@@ -137,6 +137,15 @@ class Nodes:
 
         return wait_for("a leader", find)
 
+    def wait_follower(self, node: int) -> int:
+        """Wait until the node follows another; which."""
+
+        def follows() -> int | None:
+            leader: int | None = self.state(node)["leader"]
+            return None if leader == node else leader
+
+        return wait_for(f"node {node} follows", follows)
+
     def others(self, node: int) -> set[int]:
         """All nodes but this."""
         return set(self.nodes) - {node}
