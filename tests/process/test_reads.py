@@ -109,22 +109,28 @@ def test_a_leader_that_is_cut_off_with_its_clients_serves_no_stale_read(tmp_path
 
 @WITH_AND_WITHOUT_LEASES
 def test_a_leader_that_was_suspended_answers_no_stale_read_as_it_wakes(tmp_path: Path, lease: bool) -> None:
-    with group(tmp_path / "data", 3, lease_reads=lease) as nodes:
+    # Another is elected long before this one would notice that it hears from nobody.
+    with group(tmp_path / "data", 3, proxied=True, lease_reads=lease, election_timeout="10,80") as nodes:
+        assert nodes.proxies is not None
         register = Register(nodes)
         for _ in range(3):
             old = nodes.leader()
             register.write(old)
             register.read(old, 30)
             nodes.signal(signal.SIGSTOP, old)
+            # Nor is there a word of the others that tells it as it wakes.
+            nodes.proxies.part({old}, nodes.others(old))
             nodes.leader(among=nodes.others(old))
             register.write(min(nodes.others(old)))
             # These wait at its door, before it knows how late it is.
             waiting = [threading.Thread(target=register.read, args=(old, 30)) for _ in range(4)]
             for thread in waiting:
                 thread.start()
-            time.sleep(0.1)
+            time.sleep(0.05)
             answers = register.answers
             nodes.signal(signal.SIGCONT, old)
+            time.sleep(0.1)
+            nodes.proxies.part()
             for thread in waiting:
                 thread.join()
             assert register.answers == answers + 4
