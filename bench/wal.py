@@ -23,6 +23,7 @@ class UnsyncedFile:
     def __init__(self, file: File) -> None:
         self.pread = file.pread
         self.pwrite = file.pwrite
+        self.write_back = file.write_back
         self.size = file.size
         self.allocate = file.allocate
         self.close = file.close

@@ -28,11 +28,14 @@ from raft_io import (
     RaftConfig,
     RaftLog,
     RaftNode,
+    ReadFailed,
     ReadIndexReply,
     ReadIndexRequest,
+    ReadReady,
     Receive,
     RequestVote,
     RequestVoteReply,
+    RestoreSnapshot,
     Send,
     Snapshot,
     StorageError,
@@ -283,17 +286,33 @@ class Cluster:
 
     def __init__(self, logs: dict[int, RaftLog], **options: Any) -> None:
         self.nodes = {node: RaftNode(paper(node, logs, **options), log) for node, log in logs.items()}
+        self.options = {**BARE, **options}
         self.cut: set[int] = set()
         self.queue: list[tuple[int, Message]] = []
         self.delivered: list[tuple[int, Message]] = []
         self.applied: dict[int, list[tuple[int, bytes]]] = {node: [] for node in logs}
+        self.reads: dict[int, list[tuple[bytes, int]]] = {node: [] for node in logs}
+        """What was served, and how much had been applied by then."""
+        self.failed_reads: dict[int, list[bytes]] = {node: [] for node in logs}
+        self.restored: dict[int, list[Snapshot]] = {node: [] for node in logs}
+
+    def join(self, id_: int, log: RaftLog | None = None) -> None:
+        """A node that knows no membership yet, or one that comes back with this log."""
+        self.nodes[id_] = RaftNode(RaftConfig(id_, joins=True, **self.options), log)
+        self.applied[id_], self.reads[id_], self.failed_reads[id_], self.restored[id_] = [], [], [], []
 
     def step(self, at: int, event: Event) -> None:
         for action in step(self.nodes[at], event):
-            if isinstance(action, Send) and not self.cut & {at, action.to}:
+            if isinstance(action, Send) and action.to in self.nodes and not self.cut & {at, action.to}:
                 self.queue.append((action.to, action.message))
             elif isinstance(action, Apply):
                 self.applied[at].append((action.index, action.command))
+            elif isinstance(action, ReadReady):
+                self.reads[at].append((action.context, self.nodes[at].last_applied))
+            elif isinstance(action, ReadFailed):
+                self.failed_reads[at].append(action.context)
+            elif isinstance(action, RestoreSnapshot):
+                self.restored[at].append(action.snapshot)
 
     def settle(self) -> int:
         """Deliver until nothing is under way. Returns how many rounds of messages that took."""
@@ -303,7 +322,7 @@ class Cluster:
             assert rounds < 1000, "the cluster never comes to rest"
             batch, self.queue = self.queue, []
             for to, message in batch:
-                if to not in self.cut:
+                if to not in self.cut and to in self.nodes:
                     self.delivered.append((to, message))
                     self.step(to, Receive(message))
         return rounds

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from tests.support import (
     TOP,
@@ -57,9 +55,9 @@ pytestmark = pytest.mark.core
 LONGEST = RaftConfig(1).election_timeout[1]
 
 
-def ready(peers: tuple[int, ...] = (2, 3), **options: Any) -> RaftNode:
+def ready(peers: tuple[int, ...] = (2, 3)) -> RaftNode:
     """A leader with one committed entry, which every follower has."""
-    node = default_leader(peers, **options)
+    node = default_leader(peers)
     step(node, Propose(b"x"))
     for peer in peers:
         ack(node, peer, 1)

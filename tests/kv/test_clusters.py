@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.kv.clients import Client, run, served
 from tests.server.hosts import TICK, eventually, free_ports
@@ -35,7 +36,11 @@ class Cluster:
         await ready
 
     async def _serve(self, node: int, ready: asyncio.Future[None], end: asyncio.Event) -> None:
-        options = {"listen": self.peers[node], "peers": self.peers, "data_dir": self.path / str(node)}
+        options: dict[str, Any] = {
+            "listen": self.peers[node],
+            "peers": self.peers,
+            "data_dir": self.path / str(node),
+        }
         server = RaftServer(node, KeyValueStore(), tick_interval=TICK, **options)
         async with server, served(server) as door:
             self.servers[node] = server

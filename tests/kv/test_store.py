@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 from unittest import mock
 from zlib import crc32
 
@@ -312,6 +314,68 @@ def test_changes_between_the_blocks_of_a_state_are_not_in_it() -> None:
     store.capture()(stream)
     assert next(numbers) > 8
     assert stream.getvalue() == before
+
+
+class Nowhere(io.RawIOBase):
+    """Takes everything and keeps nothing."""
+
+    size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self.size += len(data)
+        return len(data)
+
+
+def filled_with(count: int, size: int) -> KeyValueStore:
+    store = KeyValueStore()
+    for number in range(count):
+        store.apply(encode_batch([[b"SET", b"k%d" % number, b"%d" % number * (size // 5), b"EX", b"100"]], 2))
+    return store
+
+
+def test_taking_and_restoring_a_state_need_little_memory(tmp_path: Path) -> None:
+    """Though the state is 16 MiB, and the store that restores it holds another one of that size."""
+    path = tmp_path / "state"
+    tracemalloc.start(1)
+    try:
+        store = filled_with(16_000, 1000)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        store.capture()(cast(BinaryIO, Nowhere()))
+        assert tracemalloc.get_traced_memory()[1] - before < 2 * 1024 * 1024
+        with path.open("wb") as sink:
+            store.capture()(sink)
+        assert path.stat().st_size > 12 * 1024 * 1024
+        tracemalloc.reset_peak()
+        with path.open("rb") as source:
+            store.restore(source)
+        assert tracemalloc.get_traced_memory()[1] - before < 3 * 1024 * 1024
+        assert len(store) == 16_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_changes_while_a_state_is_written_costs_memory_and_nothing_else_does() -> None:
+    tracemalloc.start(1)
+    try:
+        store = filled_with(16_000, 1000)
+        before, _ = tracemalloc.get_traced_memory()
+        write = store.capture()
+        for number in range(1000):
+            do(store, b"SET k%d %b" % (number, b"%d" % number * 200))
+        extra = tracemalloc.get_traced_memory()[0] - before
+        assert extra < 4 * 1024 * 1024
+        stream = Nowhere()
+        write(cast(BinaryIO, stream))
+        assert stream.size > 12 * 1024 * 1024
+        del write
+        do(store, b"SET k0 1")
+        assert tracemalloc.get_traced_memory()[0] - before < 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 class OneWay(io.BytesIO):

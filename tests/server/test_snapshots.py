@@ -115,6 +115,23 @@ def test_a_large_state_is_written_and_read_in_blocks() -> None:
     assert data.largest <= 1_000_000
 
 
+def test_a_machine_may_read_its_part_twice() -> None:
+    class Twice(Recorder):
+        def restore(self, stream: BinaryIO) -> None:
+            assert stream.seekable()
+            start = stream.tell()
+            whole = stream.read()
+            assert stream.seek(-len(whole), io.SEEK_END) == start
+            super().restore(stream)
+            assert stream.seek(0, io.SEEK_CUR) == start + len(whole)
+            assert stream.read() == b""
+
+    first, second = Recorder(), Twice()
+    first.history = [b"a", b"b"]
+    restore(write(FULL, first.capture()), Sessions(second), second)
+    assert second.history == [b"a", b"b"]
+
+
 def test_a_machine_may_use_the_stream_as_any_other() -> None:
     class Pickled(Recorder):
         def capture(self) -> Callable[[BinaryIO], None]:

@@ -87,8 +87,9 @@ class Contact:
             self.followers.setdefault(member.id, {})[sender] = member.ticks
 
     def ignores(self, member: Member, message: RequestVote, was: Before) -> bool:
-        """Whether the node hears a leader, or is one, so that it heeds no candidate that this did not send;
-        or started a moment ago, when leases are on."""
+        """Whether the node hears a leader, or is one, so that it heeds no candidate that this did not send.
+        With leases, one that is not the leader any more counts as well, and so does one that it may have
+        heard before it started."""
         config = member.config
         if message.term <= was.term:
             return False
@@ -100,7 +101,7 @@ class Contact:
             return True
         heard = self.leader.get(member.id)
         recently = heard is not None and member.ticks - heard < config.election_timeout[0]
-        return was.leader is not None and recently
+        return recently and (was.leader is not None or config.lease_reads)
 
     def ticked(self, member: Member, node: RaftNode) -> None:
         """A leader that has not heard from a quorum for the longest election timeout has stepped down."""

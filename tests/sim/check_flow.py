@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from tests.sim.contents import Contents, fingerprint, whole
 from tests.sim.history import History
+from tests.sim.quorums import decides, members_of
 
-from raft_io import AppendEntries, InstallSnapshot, NodeId, Snapshot
+from raft_io import AppendEntries, InstallSnapshot, Membership, NodeId, Snapshot
 
 if TYPE_CHECKING:
     from tests.sim.member import Member
@@ -42,10 +43,11 @@ class Flow:
         for link in [link for link in self.links if link[0] == leader]:
             del self.links[link]
 
-    def members(self, leader: NodeId, members: frozenset[NodeId]) -> None:
-        """Of who is removed, a leader remembers nothing."""
-        for link in [link for link in self.links if link[0] == leader and link[1] not in members]:
-            del self.links[link]
+    def changed(self, leader: NodeId, was: Membership, now: Membership) -> None:
+        """Of who is removed, or decides no more, a leader remembers nothing."""
+        for node in members_of(was):
+            if node not in members_of(now) or (decides(was, node) and not decides(now, node)):
+                self.links.pop((leader, node), None)
 
     def appends(self, member: Member, to: NodeId, message: AppendEntries) -> None:
         config = member.config

@@ -7,7 +7,6 @@ in each node's own log, and checked against the disks of all nodes, those that a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -18,7 +17,7 @@ from tests.sim.check_machines import Machines
 from tests.sim.check_reads import Reads
 from tests.sim.history import History
 from tests.sim.image import Image, membership_in
-from tests.sim.quorums import is_quorum, members_of
+from tests.sim.quorums import is_quorum
 
 from raft_io import (
     Action,
@@ -59,13 +58,11 @@ class Seen(NamedTuple):
     applied: int
 
 
-@dataclass(frozen=True)
-class Acknowledged:
+class Acknowledged(NamedTuple):
     """The entry that a reply acknowledges, as the log held it when the reply was made."""
 
-    index: int
-    term: Term | None
-    """`None`: compacted by then, so that a snapshot vouches for it."""
+    place: int
+    term: Term
 
 
 class Checker:
@@ -105,7 +102,7 @@ class Checker:
                 if entry.kind is EntryKind.MEMBERSHIP:
                     self.changes.appended(member, node, entry)
                     self.contact.changed(member)
-                    self.flow.members(node.id, members_of(membership_in(entry.command)))
+                    self.flow.changed(node.id, member.membership, membership_in(entry.command))
 
     def truncated(self, member: Member, removed: Sequence[LogEntry]) -> None:
         """A leader only appends; what is committed is never removed."""
@@ -189,11 +186,7 @@ class Checker:
         assert known == candidate, f"node {voter} voted for {known} and {candidate} in term {term}"
 
     def _durable(self, member: Member, entry: Acknowledged, message: str) -> None:
-        disk = member.log.disk
-        if entry.term is None:
-            assert entry.index <= disk.covered, message
-        else:
-            assert disk.holds(entry.index, entry.term), message
+        assert member.log.disk.holds(entry.place, entry.term), message
 
     def delivered(self, to: NodeId, message: Message) -> None:
         """A message reaches a node that is up."""

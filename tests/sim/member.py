@@ -314,7 +314,11 @@ class Member:
         message = send.message
         if isinstance(message, AppendEntriesReply) and message.success and message.match_index > 0:
             assert message.match_index <= self.log.last_index(), f"{message} of a log that ends before"
-            return Acknowledged(message.match_index, self.log.term_at(message.match_index))
+            term = self.log.term_at(message.match_index)
+            if term is None:
+                # Compacted here, hence committed.
+                term = self.checker.history.at(message.match_index).term
+            return Acknowledged(message.match_index, term)
         return None
 
     def _release(self, item: Waiting) -> None:

@@ -147,9 +147,9 @@ def an_entry_not_on_disk(made: Cluster) -> None:
     sends(made.members[2], 1, AppendEntriesReply(1, True, 3, 2), Acknowledged(2, 1))
 
 
-def a_snapshot_not_on_disk(made: Cluster) -> None:
-    made.members[2].log.disk.state = HardState(1)
-    sends(made.members[2], 1, AppendEntriesReply(1, True, 3, 2), Acknowledged(2, None))
+def another_entry_on_disk(made: Cluster) -> None:
+    made.members[2].log.disk = made.members[0].log.disk
+    sends(made.members[2], 1, AppendEntriesReply(1, True, 3, 2), Acknowledged(2, 9))
 
 
 def committed_on_one_disk(made: Cluster) -> None:
@@ -354,7 +354,7 @@ BROKEN: dict[Callable[[Cluster], None], str] = {
     a_vote_not_on_disk: "vote not durable",
     a_term_not_on_disk: "may forget the term",
     an_entry_not_on_disk: "not durable",
-    a_snapshot_not_on_disk: "not durable",
+    another_entry_on_disk: "not durable",
     committed_on_one_disk: "but only on",
     committed_by_one_half: "but only on",
     committed_by_learners: "but only on",

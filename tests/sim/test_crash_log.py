@@ -188,12 +188,12 @@ def test_the_membership_is_the_last_word_of_the_log() -> None:
     assert image.membership(TRIO) == Membership([4])
 
 
-@pytest.mark.parametrize("nonce", range(300))
-def test_contents_tell_one_history_from_another(nonce: int) -> None:
-    data = encode([b"a", b"b"], nonce)
-    assert tells(data, [b"a", b"b"])
-    assert not tells(data, [b"ab"]) and not tells(data, [b"a"]) and not tells(data, [])
-    assert tells(encode([], nonce), [])
+def test_contents_tell_one_history_from_another() -> None:
+    for nonce in range(300):
+        data = encode([b"a", b"b"], nonce)
+        assert tells(data, [b"a", b"b"])
+        assert not tells(data, [b"ab"]) and not tells(data, [b"a"]) and not tells(data, [])
+        assert tells(encode([], nonce), [])
 
 
 def test_a_node_behaves_on_it_as_on_any_log() -> None:

@@ -27,6 +27,8 @@ def test_both_behave_alike(disk: tuple[FileSystem, str]) -> None:
     file = fs.open(f"{root}/a", create=True)
     assert file.pwrite(b"hello", 3) == 5
     assert (file.size(), file.pread(100, 0), file.pread(2, 4)) == (8, b"\0\0\0hello", b"el")
+    file.write_back(0, 8)
+    file.write_back(4, 4096)
     file.allocate(4096)
     assert (file.size(), file.pread(1, 4095), file.pread(1, 4096)) == (4096, b"\0", b"")
     file.allocate(100)
@@ -106,6 +108,15 @@ def test_without_support_for_preallocation_the_real_one_says_so(
         log.append([LogEntry(1, 2, bytes(5000))])
         log.sync()
         assert sorted(path.stat().st_size for path in tmp_path.glob("*.wal")) == [4096, 6144]
+
+
+def test_without_write_back_nothing_is_begun_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)
+    file = OsFileSystem().open(str(tmp_path / "a"), create=True)
+    file.pwrite(b"hello", 0)
+    file.write_back(0, 5)
+    file.sync()
+    assert file.pread(9, 0) == b"hello"
 
 
 def test_a_full_disk_is_not_taken_for_missing_support(

@@ -257,6 +257,23 @@ def test_a_disk_that_fails_under_a_writer_says_so_and_the_log_goes_on(operation:
         assert state_of(log) == STATE
 
 
+def test_large_contents_are_on_their_way_to_the_disk_before_they_are_synced() -> None:
+    fs = MemoryFileSystem()
+    seen: list[str] = []
+    with opened(fs) as log:
+        piece = bytes(1 << 20)
+        fs.fault = lambda operation, path: seen.append(operation)
+        with log.snapshot_writer() as writer:
+            for _ in range(33):
+                writer.write(piece)
+            writer.finish()
+        assert (seen.count("write_back"), seen.count("sync")) == (33, 3)
+        seen.clear()
+        for offset in range(0, 4 << 20, 1 << 19):
+            log.receive_snapshot(SnapshotMeta(9, 3, MEMBERS), offset, piece[: 1 << 19])
+        assert (seen.count("write_back"), seen.count("sync")) == (4, 0)
+
+
 # Receiving
 
 

@@ -135,12 +135,14 @@ class _Source:
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes."""
-        start = self._pos
-        if start + size > len(self._data):
+        self.skip(size)
+        return self._data[self._pos - size : self._pos]
+
+    def skip(self, size: int) -> None:
+        """Pass over the next `size` bytes."""
+        if self._pos + size > len(self._data):
             self._more(size)
-            start = 0
-        self._pos = start + size
-        return self._data[start : start + size]
+        self._pos += size
 
     def _more(self, size: int) -> None:
         """Have at least `size` bytes."""
@@ -230,7 +232,6 @@ def _read_keys(source: _Source, keys: Keyspace, count: int, keep: bool) -> None:
         if revision > revisions or when >= 1 << 63:
             raise StorageError(_CONTEXT, f"a key of revision {revision} that expires at {when}")
         key = source.take(key_size)
-        value = source.take(value_size)
         slot = slot_of(key)
         if not first and (slot < last_slot or (slot == last_slot and key <= last)):
             raise StorageError(_CONTEXT, "a key is there twice, or out of order")
@@ -238,7 +239,9 @@ def _read_keys(source: _Source, keys: Keyspace, count: int, keep: bool) -> None:
         last_slot = slot
         last = key
         if keep:
-            keys.load(slot, key, records.make(value, revision, when))
+            keys.load(slot, key, records.make(source.take(value_size), revision, when))
+        else:
+            source.skip(value_size)
 
 
 def _check_sizes(key_size: i64, value_size: i64) -> None:

@@ -223,7 +223,8 @@ def _verify(data: bytes | SnapshotData, end: int) -> None:
 
 
 class _Source(io.RawIOBase):
-    """The bytes of a snapshot from `offset` to `end`."""
+    """The bytes of a snapshot from `offset` to `end`. It can go back, so that a state machine may look at
+    everything first, and then need not keep its old state while it makes the new one."""
 
     def __init__(self, data: bytes | SnapshotData, offset: int, end: int) -> None:
         self._data = data
@@ -232,6 +233,15 @@ class _Source(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        if whence != io.SEEK_SET:
+            offset += self._offset if whence == io.SEEK_CUR else self._end
+        self._offset = offset
+        return offset
 
     def readinto(self, buffer: Any, /) -> int:
         size = min(len(buffer), self._end - self._offset)

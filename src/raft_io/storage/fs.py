@@ -23,6 +23,10 @@ class File(Protocol):
     def pwrite(self, data: bytes | memoryview, offset: int, /) -> int:
         """Write `data` at `offset`; returns how many bytes were taken."""
 
+    def write_back(self, offset: int, size: int, /) -> None:
+        """A hint: begin to bring these bytes to the disk, without waiting for it, so that `sync` will not
+        have to wait long. Nothing is promised."""
+
     def sync(self) -> None:
         """Make the contents and the size durable."""
 
@@ -93,6 +97,12 @@ class OsFile:
 
     def pwrite(self, data: bytes | memoryview, offset: int, /) -> int:
         return os.pwrite(self._fd, data, offset)
+
+    def write_back(self, offset: int, size: int, /) -> None:
+        # Linux begins to write what is dirty, and then forgets what is clean: what a snapshot that was just
+        # written leaves in the cache is of no use to anybody.
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_DONTNEED)
 
     def sync(self) -> None:
         if _FULL_SYNC is not None:

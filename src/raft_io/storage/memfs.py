@@ -142,6 +142,9 @@ class MemoryFile:
         self._data.write(taken, offset)
         return len(taken)
 
+    def write_back(self, offset: int, size: int, /) -> None:
+        self._begin("write_back")
+
     def sync(self) -> None:
         try:
             self._begin("sync")

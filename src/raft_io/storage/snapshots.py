@@ -28,15 +28,14 @@ PIECE: Final = 1 << 20
 """Bytes that are moved at a time."""
 
 SYNC_EVERY: Final = 16 << 20
-"""Bytes after which what is being written is synced, so that the last sync is short, and so are those of the
-log meanwhile."""
+"""Bytes after which what is being written is synced: as much as those of the log may have to wait for."""
 
 
 @final
 class Stage:
     """A temporary file that the contents of a snapshot are appended to."""
 
-    __slots__ = ("_block_crc", "_blocks", "_crc", "_file", "_files", "_fill", "path", "size")
+    __slots__ = ("_begun", "_block_crc", "_blocks", "_crc", "_file", "_files", "_fill", "path", "size")
 
     def __init__(self, files: SnapshotFiles, file: File, path: str) -> None:
         self.path = path
@@ -47,11 +46,15 @@ class Stage:
         self._blocks = bytearray()
         self._block_crc = 0
         self._fill = 0
+        self._begun = 0
 
     def append(self, data: bytes) -> None:
         """Append `data`. Raises `OSError`."""
         write_all(self._file, data, HEADER + self.size)
         self.size += len(data)
+        if self.size - self._begun >= PIECE:
+            self._file.write_back(HEADER + self._begun, self.size - self._begun)
+            self._begun = self.size
         self._crc = extend(self._crc, data)
         at = 0
         while at < len(data):
