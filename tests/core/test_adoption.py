@@ -47,6 +47,7 @@ from raft_io import (
     SnapshotTaken,
     StorageError,
     Tick,
+    TransferLeadership,
 )
 from raft_io.core import adoption
 
@@ -354,6 +355,14 @@ def test_who_was_outgoing_before_an_uncommitted_final_membership_may() -> None:
 
 
 # What a leader keeps of its followers.
+
+
+def test_a_change_of_others_does_not_end_a_transfer() -> None:
+    node = leader((2, 3), log_of([1]))
+    feed(node, ChangeMembership([1, 2]), TransferLeadership(2))
+    ack(node, 3, 2)
+    assert node.membership == Membership([1, 2])
+    assert node.status.transfer_target == 2
 
 
 def test_a_leader_gets_a_follower_for_each_new_member_and_keeps_what_it_knows() -> None:

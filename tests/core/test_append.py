@@ -11,6 +11,7 @@ from tests.support import (
     TOP,
     applied,
     campaign,
+    compacted_log,
     elect,
     entries_of,
     heartbeat,
@@ -30,6 +31,7 @@ from raft_io import (
     RaftNode,
     RequestVoteReply,
     Role,
+    Snapshot,
     Tick,
     encode_membership,
 )
@@ -164,6 +166,64 @@ def test_a_leader_answers_no_other_leader_of_its_term() -> None:
     assert node.status == before
 
 
+# Rounds.
+
+
+@pytest.mark.parametrize("prev", [0, 2, 9])
+def test_every_answer_echoes_the_round_of_the_request(prev: int) -> None:
+    node = follower([1, 1])
+    reply = reply_of(node, AppendEntries(1, 2, prev, min(prev, 1), (), 0, 7))
+    assert (reply.round, reply.success) == (7, prev < 9)
+    assert reply_of(node, AppendEntries(1, 2, prev, min(prev, 1), (), 0)).round == 0
+
+
+def test_a_round_of_an_earlier_term_is_not_echoed() -> None:
+    node = follower([1, 1], term=5)
+    assert reply_of(node, AppendEntries(4, 2, 2, 1, (), 0, 7)) == AppendEntriesReply(5, False, 1, 0)
+
+
+def test_a_follower_remembers_the_latest_round_of_its_leader() -> None:
+    node = follower([])
+    for round_, latest in ((3, 3), (2, 3), (0, 3), (8, 8)):
+        receive(node, AppendEntries(1, 2, 0, 0, (), 0, round_))
+        assert node._state.leader_round == latest
+    receive(node, AppendEntries(2, 2, 0, 0, (), 0, 1))
+    assert node._state.leader_round == 1, "in another term they count anew"
+
+
+# Behind a snapshot.
+
+
+def compacted() -> RaftNode:
+    """Its log holds a snapshot at 5, of term 2, and entries 6 and 7 of it."""
+    return RaftNode(paper(1, [2, 3]), compacted_log(Snapshot(5, 2, Membership([1, 2, 3]), b""), [2, 2]))
+
+
+def test_entries_that_a_snapshot_stands_for_are_taken_as_agreed() -> None:
+    node = compacted()
+    reply = reply_of(node, message(2, (2, 1), [1, 2, 2, 2, 2, 2]))
+    assert (reply.success, reply.match_index) == (True, 8)
+    assert terms_in(node.log) == [2, 2, 2]
+
+
+def test_one_that_lies_altogether_before_a_snapshot_changes_nothing() -> None:
+    node = compacted()
+    reply = reply_of(node, message(2, (0, 0), [1, 1]))
+    assert (reply.success, reply.match_index) == (True, 2)
+    assert node.log.last_index() == 7
+
+
+def test_the_entry_at_a_snapshots_index_must_be_of_its_term() -> None:
+    node = compacted()
+    assert receive(node, message(3, (3, 1), [1, 3, 3])) == []
+    assert node.log.last_index() == 7
+
+
+def test_a_hint_goes_back_no_further_than_a_snapshot() -> None:
+    node = compacted()
+    assert reply_of(node, AppendEntries(3, 2, 7, 3, (), 0)) == AppendEntriesReply(3, False, 1, 0, 6, 2)
+
+
 # Commitment.
 
 
@@ -212,6 +272,14 @@ def test_entries_that_do_not_follow_each_other_are_dropped(entries: list[LogEntr
     assert receive(node, AppendEntries(3, 2, 2, 1, entries, 9)) == []
     assert terms_in(node.log) == [1, 1]
     assert node.commit_index == 0
+
+
+@pytest.mark.parametrize("command", [b"", b"m", b"\x01" + bytes(12)])
+def test_a_membership_that_is_none_or_has_no_voters_is_dropped(command: bytes) -> None:
+    node = follower([1, 1], term=3)
+    entries = [LogEntry(3, 3, b"x"), LogEntry(3, 4, command, MEMBERSHIP)]
+    assert receive(node, AppendEntries(3, 2, 2, 1, entries, 9)) == []
+    assert terms_in(node.log) == [1, 1]
 
 
 def test_entries_of_term_0_are_dropped() -> None:

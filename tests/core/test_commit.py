@@ -16,8 +16,12 @@ from tests.support import (
     heartbeat,
     leader,
     log_of,
+    membership_entry,
+    only,
     paper,
     receive,
+    sent,
+    split,
     step,
 )
 
@@ -25,12 +29,17 @@ from raft_io import (
     AppendEntries,
     AppendEntriesReply,
     Apply,
+    ChangeMembership,
     HardState,
+    InstallSnapshot,
     LogEntry,
     Membership,
+    MembershipCommitted,
     Propose,
     RaftNode,
     Receive,
+    RestoreSnapshot,
+    Synced,
     encode_membership,
 )
 
@@ -225,3 +234,69 @@ def test_an_acknowledgement_beyond_the_log_is_no_acknowledgement() -> None:
     step(node, Propose(b"x"))
     assert receive(node, AppendEntriesReply(1, True, 2, 2)) == []
     assert node.commit_index == 0
+
+
+# Memberships and snapshots on the way.
+
+
+def test_while_joint_a_leader_commits_what_both_majorities_have() -> None:
+    node = leader()
+    step(node, Propose(b"x"))
+    ack(node, 2, 1)
+    step(node, ChangeMembership([1, 4, 5]))
+    step(node, Propose(b"y"))
+    ack(node, 2, 3)
+    assert node.commit_index == 1
+    ack(node, 5, 3)
+    assert node.commit_index == 3
+
+
+def test_a_final_membership_is_told_in_its_place_among_the_commands() -> None:
+    joint, final = Membership([1, 2], [], [1, 2, 3]), Membership([1, 2])
+    node = RaftNode(paper(1, [2, 3]))
+    entries = [
+        LogEntry(1, 1, b"a"),
+        membership_entry(1, 2, joint),
+        LogEntry(1, 3, b"b"),
+        membership_entry(1, 4, final),
+        LogEntry(1, 5, b"c"),
+    ]
+    actions = receive(node, AppendEntries(1, 2, 0, 0, entries, 5))
+    told = [action for action in actions if isinstance(action, (Apply, MembershipCommitted))]
+    assert told == [Apply(1, 1, b"a"), Apply(3, 1, b"b"), MembershipCommitted(final, 4), Apply(5, 1, b"c")]
+
+
+def test_memberships_and_noops_take_no_room_in_a_slice() -> None:
+    node = RaftNode(paper(1, [2, 3], max_apply_bytes=1))
+    entries = [LogEntry(1, 1, b"", NOOP), membership_entry(1, 2, Membership([1, 2])), LogEntry(1, 3, b"long")]
+    feed(node, Receive(AppendEntries(1, 2, 0, 0, entries, 3)))
+    assert applied(drain(node)) == [3]
+
+
+def test_what_a_snapshot_stands_for_is_restored_not_applied() -> None:
+    node = follower_of([1, 1])
+    whole = InstallSnapshot(1, 2, 5, 1, Membership([1, 2, 3]), 0, b"state", True)
+    feed(node, Receive(AppendEntries(1, 2, 2, 1, (), 2)), Receive(whole))
+    actions = drain(node)
+    assert (applied(actions), len(only(actions, RestoreSnapshot))) == ([], 1)
+    assert node.last_applied == 5
+
+
+def test_deferred_a_snapshot_is_restored_once_it_is_durable() -> None:
+    node = RaftNode(paper(1, [2, 3]), deferred_sync=True)
+    feed(node, Receive(InstallSnapshot(1, 2, 5, 1, Membership([1, 2, 3]), 0, b"state", True)))
+    before, ticket, _ = split(drain(node))
+    assert (only(before, RestoreSnapshot), node.pending) == ([], False)
+    feed(node, Synced(ticket))
+    assert len(only(drain(node), RestoreSnapshot)) == 1
+
+
+def test_a_leader_whose_removal_is_committed_says_so_to_all_at_once() -> None:
+    node = leader()
+    step(node, Propose(b"x"))
+    ack(node, 2, 1)
+    step(node, ChangeMembership([2, 3]))
+    ack(node, 2, 2)
+    actions = ack(node, 3, 2)
+    assert [message.leader_commit for message in sent(actions, AppendEntries)] == [2, 2]
+    assert not node.is_leader

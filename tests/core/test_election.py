@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.support import (
+    BARE,
     campaign,
     drain,
     feed,
     heartbeat,
     leader,
     log_of,
+    membership_entry,
     paper,
     receive,
     reply_of,
@@ -21,6 +25,7 @@ from tests.support import (
 from raft_io import (
     Action,
     AppendEntries,
+    Membership,
     Propose,
     RaftConfig,
     RaftNode,
@@ -269,6 +274,26 @@ def test_a_sync_begun_before_a_campaign_does_not_make_its_vote_durable() -> None
     assert node.role is Role.CANDIDATE
     feed(node, Synced(late))
     assert node.is_leader
+
+
+def test_while_joint_the_outgoing_voters_are_asked_too_each_once() -> None:
+    log = log_of([1])
+    log.append([membership_entry(1, 2, Membership([1, 4, 5], [6], [1, 2, 4]))])
+    both: tuple[dict[str, Any], ...] = ({}, BARE)
+    for options in both:
+        node = RaftNode(RaftConfig(1, [2, 4], **options), log)
+        actions = step(node, Tick())
+        while not actions:
+            actions = step(node, Tick())
+        assert [action.to for action in actions if isinstance(action, Send)] == [4, 5, 2]
+
+
+def test_who_is_no_voter_lets_its_timeouts_pass() -> None:
+    log = log_of([1])
+    log.append([membership_entry(1, 2, Membership([2, 3], [1]))])
+    node = RaftNode(RaftConfig(1, [2, 3]), log, applied=2)
+    quiet(node, 100)
+    assert (node.role, node.term) == (Role.FOLLOWER, 1)
 
 
 # Voting.

@@ -224,6 +224,12 @@ def test_a_snapshot_tells_a_membership(bad: Any) -> None:
         InstallSnapshot(5, 2, 9, 4, bad, 0, b"", True)
 
 
+@pytest.mark.parametrize("bad", [None, "x", 5, b"x", LogEntry(1, 1), Membership([1])])
+def test_nothing_else_is_a_message(bad: Any) -> None:
+    with pytest.raises(TypeError):
+        checked_message(bad)
+
+
 @pytest.mark.parametrize("message", [*MESSAGES, *LATER])
 def test_every_message_says_whom_it_is_from_if_it_does(message: Message) -> None:
     assert origin_of(message) == (-1 if isinstance(message, ReadIndexReply) else 2)

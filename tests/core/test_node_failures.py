@@ -9,16 +9,20 @@ from tests.support import TracingLog, entries_of, feed, leader, paper
 
 from raft_io import (
     AppendEntries,
+    ChangeMembership,
     Event,
     HardState,
     Propose,
     RaftNode,
+    ReadIndex,
     Receive,
     RequestVote,
+    SnapshotTaken,
     StorageError,
     Synced,
     SyncFailed,
     Tick,
+    TransferLeadership,
 )
 
 pytestmark = pytest.mark.core
@@ -72,6 +76,19 @@ def test_a_proposal_that_the_log_refuses_kills_the_node() -> None:
     assert caught.value.__cause__ is failure
     with pytest.raises(StorageError):
         node.drain()
+
+
+def test_a_change_of_membership_that_the_log_refuses_kills_the_node() -> None:
+    log = TracingLog()
+    node = leader(log=log)
+    failure = OSError(28, "No space left on device")
+    log.fail_on, log.failure = "append", failure
+    with pytest.raises(StorageError, match="No space left on device") as caught:
+        node.feed(ChangeMembership([1, 2]))
+    assert caught.value.__cause__ is failure
+    for event in (ChangeMembership([1, 2]), TransferLeadership(2), ReadIndex(b"r"), SnapshotTaken(1, b"")):
+        with pytest.raises(StorageError):
+            node.feed(event)
 
 
 def test_nothing_is_sent_after_a_sync_that_failed() -> None:

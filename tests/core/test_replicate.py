@@ -11,6 +11,7 @@ from tests.support import (
     ack,
     campaign,
     caught_up_leader,
+    compacted_log,
     drain,
     elect,
     feed,
@@ -26,14 +27,20 @@ from tests.support import (
 from raft_io import (
     AppendEntries,
     AppendEntriesReply,
+    InstallSnapshot,
     LogEntry,
+    Membership,
     Message,
     NotLeaderError,
     OverloadedError,
     Propose,
     RaftNode,
+    ReadIndex,
     Role,
+    Snapshot,
     Tick,
+    TimeoutNow,
+    TransferLeadership,
 )
 
 pytestmark = pytest.mark.core
@@ -237,6 +244,77 @@ def test_empty_commands_do_not_escape_the_limit() -> None:
         node.feed(Propose(b""))
     with pytest.raises(OverloadedError):
         node.feed(Propose(b""))
+
+
+# The window in bytes.
+
+
+def test_what_is_under_way_is_bounded_in_bytes_as_well() -> None:
+    node = caught_up_leader(max_batch=1, max_inflight_bytes=25)
+    propose(node, 6, size=10)
+    assert [m.entries[0].index for m in appends(node)] == [1, 2, 3], "20 bytes leave room for one more"
+    assert sent_to(ack(node, 2, 1), 2)[0] == AppendEntries(1, 1, 3, 1, [LogEntry(1, 4, bytes(10))], 1)
+    assert sent_to(ack(node, 2, 1), 2) == []
+
+
+def test_one_message_always_travels_however_large() -> None:
+    node = caught_up_leader(max_inflight_bytes=1)
+    propose(node, 1, size=1000)
+    propose(node, 1, size=1000)
+    assert [[entry.index for entry in m.entries] for m in appends(node)] == [[1, 2]]
+    propose(node, 1)
+    assert appends(node) == []
+    assert len(sent_to(ack(node, 2, 2), 2)) == 1
+
+
+def test_0_bytes_are_no_limit() -> None:
+    node = caught_up_leader(max_batch=1, max_inflight_bytes=0)
+    propose(node, 20, size=1000)
+    assert len(appends(node)) == 20
+
+
+# Who has had its turn.
+
+
+def test_a_follower_that_is_far_behind_catches_up_a_page_a_drain() -> None:
+    node = caught_up_leader(max_uncommitted_bytes=0)
+    propose(node, 10, size=1 << 20)
+    pages = [len(appends(node))]
+    while node.pending:
+        pages.append(len(appends(node)))
+    assert pages == [4, 4, 2]
+
+
+# Behind a snapshot.
+
+
+def test_a_follower_whose_entries_are_compacted_away_is_sent_the_snapshot_instead() -> None:
+    log = compacted_log(Snapshot(5, 1, Membership([1, 2, 3]), b"state"), [1])
+    node = leader(log=log)
+    assert [type(message) for message in refuse(node, 2, 1)] == [InstallSnapshot]
+    beats = [m for _ in range(3) for m in sent_to(step(node, Tick()), 2)]
+    assert beats == [AppendEntries(2, 1, 5, 1, (), node.commit_index)]
+    assert refuse(node, 2, 1) == []
+    (entries,) = sent_to(ack(node, 2, 5), 2)
+    assert isinstance(entries, AppendEntries)
+    assert [entry.index for entry in entries.entries] == [6, 7]
+
+
+def test_an_answer_to_a_round_is_an_answer_all_the_same() -> None:
+    node = caught_up_leader()
+    step(node, ReadIndex(b"r"))
+    propose(node, 1)
+    drain(node)
+    receive(node, AppendEntriesReply(1, True, 2, 1, 0, 0, 1))
+    assert node.status.followers[0].match_index == 1
+
+
+def test_while_a_transfer_waits_every_acknowledgement_is_looked_at() -> None:
+    node = caught_up_leader()
+    propose(node, 1)
+    drain(node)
+    step(node, TransferLeadership(2))
+    assert sent_to(ack(node, 2, 1), 2)[0] == TimeoutNow(1, 1, 1)
 
 
 # Heartbeats and commit news.

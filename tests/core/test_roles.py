@@ -6,11 +6,14 @@ import pytest
 from tests.support import (
     NOOP,
     TracingLog,
+    ask,
     campaign,
     elect,
+    feed,
     heartbeat,
     leader,
     log_of,
+    only,
     paper,
     receive,
     sent,
@@ -19,14 +22,21 @@ from tests.support import (
 
 from raft_io import (
     AppendEntries,
+    ChangeMembership,
     HardState,
     LogEntry,
     Propose,
+    RaftConfig,
     RaftNode,
+    ReadFailed,
+    ReadIndex,
+    ReadIndexRequest,
+    Receive,
     RequestVote,
     RequestVoteReply,
     Role,
     Tick,
+    TransferLeadership,
 )
 from raft_io.core import roles
 
@@ -123,6 +133,54 @@ def test_the_heartbeat_of_a_new_leader_counts_from_its_election() -> None:
             assert step(node, Tick()) == []
         assert len(sent(step(node, Tick()), AppendEntries)) == 2
         receive(node, RequestVoteReply(node.term + 1, False, 2))
+
+
+# What fails when the leader changes.
+
+
+def test_word_of_the_same_leader_fails_nothing() -> None:
+    node = RaftNode(RaftConfig(1, [2, 3]))
+    heartbeat(node, sender=2)
+    step(node, ReadIndex(b"r"))
+    assert only(heartbeat(node, sender=2), ReadFailed) == []
+    assert only(heartbeat(node, term=2, sender=2), ReadFailed) == [ReadFailed(b"r")]
+
+
+def test_a_leader_that_resigns_fails_its_own_reads_and_not_those_of_others() -> None:
+    node = leader()
+    feed(node, ReadIndex(b"own"), Receive(ReadIndexRequest(1, 2, b"another's")))
+    assert only(receive(node, RequestVoteReply(5, False, 3)), ReadFailed) == [ReadFailed(b"own")]
+
+
+def test_a_leader_that_resigns_forgets_whom_it_hands_over_to_and_what_waits() -> None:
+    node = leader(log=log_of([1]))
+    feed(node, ChangeMembership([1, 2]), TransferLeadership(2))
+    receive(node, RequestVoteReply(5, False, 3))
+    assert node.status.transfer_target is None
+    assert node._state.pending_change is None
+
+
+def test_who_asks_for_pre_votes_is_a_follower_of_nobody_in_the_same_term() -> None:
+    log = TracingLog([1], HardState(3, 2))
+    node = RaftNode(RaftConfig(1, [2, 3]), log)
+    heartbeat(node, term=3, sender=2, prev=(1, 1))
+    ask(node)
+    assert (node.role, node.term, node.leader, node.status.voted_for) == (Role.FOLLOWER, 3, None, 2)
+    assert log.calls == []
+
+
+@pytest.mark.parametrize("lease_reads", [False, True])
+def test_word_of_the_leader_binds_a_voter_where_leases_are_on(lease_reads: bool) -> None:
+    node = RaftNode(RaftConfig(1, [2, 3], lease_reads=lease_reads))
+    heartbeat(node, sender=2)
+    assert node._state.vouched == (10 if lease_reads else 0)
+
+
+def test_a_candidate_that_hears_the_leader_of_its_term_follows_it() -> None:
+    node = RaftNode(RaftConfig(1, [2, 3]))
+    campaign(node)
+    heartbeat(node, term=1, sender=2)
+    assert (node.role, node.leader) == (Role.FOLLOWER, 2)
 
 
 def test_terms_do_not_go_back() -> None:

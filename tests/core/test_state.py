@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.support import campaign, leader, log_of, paper, step
+from tests.support import ask, campaign, leader, log_of, paper, step
 
-from raft_io import HardState, LogEntry, Propose, RaftConfig, RaftNode, Role
-from raft_io.core.state import State, Ticket
+from raft_io import (
+    HardState,
+    LogEntry,
+    Membership,
+    Propose,
+    RaftConfig,
+    RaftNode,
+    Role,
+    Snapshot,
+    SnapshotMeta,
+)
+from raft_io.core.state import Adopted, Asked, Read, Ready, Staging, State, Ticket
 
 pytestmark = pytest.mark.core
 
@@ -23,6 +33,12 @@ def candidate() -> State:
     return node._state
 
 
+def asking() -> State:
+    node = RaftNode(RaftConfig(1, [2, 3]))
+    ask(node)
+    return node._state
+
+
 def leading() -> State:
     node = leader()
     step(node, Propose(b"x"))
@@ -33,7 +49,7 @@ def set_(name: str, value: object) -> Callable[[State], None]:
     return lambda st: setattr(st, name, value)
 
 
-@pytest.mark.parametrize("make", [follower, candidate, leading])
+@pytest.mark.parametrize("make", [follower, asking, candidate, leading])
 def test_a_sound_node_passes(make: Callable[[], State]) -> None:
     make().check()
 
@@ -56,6 +72,20 @@ BROKEN: list[tuple[str, Callable[[], State], Callable[[State], object]]] = [
     ("5", follower, set_("last_term", 1)),
     ("7", follower, set_("tickets", [Ticket(2, 1, 1, 1), Ticket(1, 1, 1, 1)])),
     ("7", follower, set_("tickets", [Ticket(1, 9, 1, 1)])),
+    ("4", asking, set_("leader", 2)),
+    ("4", candidate, set_("prevoting", True)),
+    ("8", follower, set_("membership", Membership([1]))),
+    ("8", follower, lambda st: st.history.append(Adopted(0, st.membership))),
+    ("8", follower, lambda st: st.history.append(Adopted(9, st.membership))),
+    ("8", follower, set_("history", [Adopted(1, Membership([1, 2, 3]))])),
+    ("9", follower, set_("reads", [Read(b"r", 1, 0)])),
+    ("9", follower, set_("pending_change", Membership([1]))),
+    ("9", follower, set_("transfer_target", 2)),
+    ("9", follower, set_("asked", [Asked(b"r", 0)])),
+    ("9", leading, set_("asked", [Asked(b"r", 0)])),
+    ("10", follower, set_("snapshot_index", 3)),
+    ("10", follower, set_("restoring", Snapshot(1, 1, Membership([1]), b""))),
+    ("10", follower, set_("restoring", Snapshot(3, 1, Membership([1]), b""))),
 ]
 
 
@@ -80,6 +110,19 @@ def test_entries_of_a_later_term_than_the_nodes_are_noticed() -> None:
 def test_a_ticket_holds_what_it_stands_for() -> None:
     ticket = Ticket(3, 7, 2, 50)
     assert (ticket.number, ticket.index, ticket.writes, ticket.tick) == (3, 7, 2, 50)
+
+
+def test_what_waits_holds_what_it_stands_for() -> None:
+    read, asked, ready = Read(b"r", 2, 7), Asked(b"r", 7), Ready(b"r", 9)
+    assert (read.context, read.origin, read.since, read.index, read.round) == (b"r", 2, 7, -1, 0)
+    assert (asked.context, asked.since) == (b"r", 7)
+    assert (ready.context, ready.index) == (b"r", 9)
+
+
+def test_what_arrives_holds_what_is_there_of_it() -> None:
+    meta = SnapshotMeta(9, 2, Membership([1]), 100, 77)
+    staging = Staging(meta, 3)
+    assert (staging.meta, staging.term, staging.offset) == (meta, 3, 0)
 
 
 def test_a_fresh_state_adopts_config_and_log() -> None:

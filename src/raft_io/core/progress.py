@@ -120,8 +120,6 @@ class Progress:
         if match <= self.match:
             return False
         self.match = match
-        if self.next <= match:
-            self.next = match + 1
         return True
 
     def refused(self, next: i64) -> bool:  # noqa: A002
