@@ -1,6 +1,6 @@
-"""The durable log: what an append and a sync cost, and how long a large log takes to open.
+"""The durable log: what an append, a sync and a snapshot cost, and how long a large log takes to open.
 
-    python bench/wal.py [--entries 1000000] [--dir DIR]
+    python bench/wal.py [--entries 1000000] [--snapshot 256] [--dir DIR]
 
 The large logs are built without syncing; the single syncs are real.
 """
@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from raft_io.core.types import LogEntry
-from raft_io.storage import File, OsFileSystem, WalLog
+from raft_io.core.types import LogEntry, Membership, Snapshot, SnapshotData, SnapshotMeta
+from raft_io.storage import File, FileData, OsFileSystem, WalLog
 
 
 class UnsyncedFile:
@@ -114,12 +114,50 @@ def overheads(path: Path, turns: int = 100_000) -> str:
     return f"append {append / turns * 1e6:.2f} us, with a sync that syncs nothing {both / turns * 1e6:.2f} us"
 
 
+def snapshots(path: Path, mib: int) -> str:
+    """What it costs to take a snapshot of so many MiB, to receive it, and to make either durable; and the
+    longest that a piece kept its caller waiting."""
+    piece = bytes(range(256)) * 4096
+    members = Membership([1])
+    before = anonymous_mib()
+    with WalLog.open(path / "from") as source, WalLog.open(path / "to") as target:
+        source.append(batch(1, 1))
+        start = time.perf_counter()
+        with source.snapshot_writer() as writer:
+            for _ in range(mib):
+                writer.write(piece)
+            source.save_snapshot(Snapshot(1, 1, members, writer.finish()))
+        taken = time.perf_counter() - start
+        saved = timed(source.sync)
+        snapshot = source.snapshot()
+        assert snapshot is not None and isinstance(snapshot.data, FileData)
+        data = snapshot.data
+        meta = SnapshotMeta(1, 1, members, data.size, data.checksum)
+        whole: bytes | SnapshotData | None = None
+        pieces: list[float] = []
+        for offset in range(0, data.size, len(piece)):
+            chunk = data.read(offset, len(piece))
+            start = time.perf_counter()
+            whole = target.receive_snapshot(meta, offset, chunk)
+            pieces.append(time.perf_counter() - start)
+        assert whole is not None
+        target.save_snapshot(Snapshot(1, 1, members, whole))
+        installed = timed(target.sync)
+        grown = anonymous_mib() - before
+    return (
+        f"snapshot of {mib} MiB: taken in {taken:.2f} s, saved in {saved * 1e3:.0f} ms; "
+        f"received in {sum(pieces):.2f} s, a piece at most {max(pieces) * 1e3:.0f} ms, saved in "
+        f"{installed * 1e3:.0f} ms; {grown:.0f} MiB"
+    )
+
+
 def main() -> None:
     """Print one line a measurement."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--entries", type=int, default=1_000_000)
+    parser.add_argument("--snapshot", type=int, default=256, metavar="MIB")
     parser.add_argument("--dir", default=None)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
@@ -127,6 +165,7 @@ def main() -> None:
         print(overheads(root / "overheads"))
         print(syncs(root / "one", 1, 1000))
         print(syncs(root / "many", 1000, 100))
+        print(snapshots(root / "snapshots", options.snapshot))
         print(reopen(root / "batched", options.entries, 1000))
         print(reopen(root / "single", options.entries, 1))
 

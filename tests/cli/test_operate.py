@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -15,9 +16,12 @@ from tests.cli.nodes import dead, running
 from tests.server.operated import Pretended, status_of
 
 from raft_io import Membership, Role, Snapshot
+from raft_io.cli.client import get_status
 from raft_io.cli.main import main
+from raft_io.cli.show import in_bytes
 from raft_io.core.status import FollowerStatus
 from raft_io.errors import MembershipChangeInProgressError, NotLeaderError, RaftError
+from raft_io.server.address import Address
 from raft_io.server.backup import BackupFile
 
 COMMANDS = [
@@ -72,6 +76,30 @@ def test_nodes_that_are_not_there(command: list[str], capsys: pytest.CaptureFixt
     with dead() as one, dead() as two:
         text = error(capsys, *command, "--node", one, "--node", two)
         assert text == f"cannot reach {one}: Connection refused; cannot reach {two}: Connection refused"
+
+
+def test_an_answer_without_end_is_not_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    with listening(response(200, b" " * 5_000_000)) as address:
+        assert error(capsys, "status", "--node", address) == f"{address}: the answer is far too long"
+
+
+def test_a_status_is_none_where_there_is_no_such_answer() -> None:
+    for answer in (response(200, b"[]"), response(404, b""), b""):
+        with listening(answer) as address:
+            assert asyncio.run(get_status(Address.parse(address))) is None
+    with running(Pretended()) as node:
+        status = asyncio.run(get_status(Address.parse(node)))
+        assert status is not None and status["id"] == 1
+
+
+def test_sizes_as_people_read_them() -> None:
+    assert [in_bytes(size) for size in (5, 2048, 3 << 20, 4 << 30, 5 << 40)] == [
+        "5 bytes",
+        "2.0 KiB",
+        "3.0 MiB",
+        "4.0 GiB",
+        "5.0 TiB",
+    ]
 
 
 def test_a_host_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
@@ -434,6 +462,16 @@ def test_leadership_is_handed_over(capsys: pytest.CaptureFixture[str]) -> None:
         server.failure = ValueError("node 9 is no voter")
         assert error(capsys, "transfer", "9", "--node", node) == "node 9 is no voter"
     assert server.asked[1] == ("transfer", None, 3.0)
+
+
+def test_there_is_no_snapshot_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    class Empty(Pretended):
+        async def take_snapshot(self, *, timeout: float = 10.0) -> int:
+            return 0
+
+    with running(Empty()) as node:
+        (line,) = said(capsys, "snapshot", "--node", node)
+    assert line == "node 1: nothing was written yet, so there is nothing to take a snapshot of"
 
 
 def test_a_snapshot_is_taken(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from tests.cli.logs import data_dir, entries, flip, membership
 
-from raft_io import EntryKind, HardState, LogEntry, Membership, WalLog, decode_membership
+from raft_io import (
+    EntryKind,
+    HardState,
+    LogEntry,
+    Membership,
+    WalLog,
+    decode_membership,
+    encode_membership,
+)
 from raft_io.cli.main import main
 
 FLAG = "--yes-i-lost-a-majority"
@@ -85,6 +93,42 @@ def test_the_members_that_the_log_ends_with_are_given_up(
     assert "THIS GIVES UP NODE 5 FOR GOOD." in out
     assert "- Learners 6 are no members then" in out
     assert "- Node 4 must be there too" in out
+
+
+def test_a_log_that_begins_with_a_snapshot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = data_dir(tmp_path, voters=[1, 2], batches=[entries(1, 9)], snapshot=9)
+    assert recover(where, "--voters=1", FLAG) == 0
+    assert "members now:  voters 1, 2" in capsys.readouterr().out
+    with WalLog.open(where / "log") as log:
+        assert log.last_index() == 10
+
+
+def test_a_change_under_way_is_given_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    joint = LogEntry(1, 10, encode_membership(Membership([1, 4], [], [1, 2, 3])), EntryKind.MEMBERSHIP)
+    assert recover(made(tmp_path, joint), "--voters=1") == 1
+    out = capsys.readouterr().out
+    assert "THIS GIVES UP NODES 2, 3, 4 FOR GOOD." in out
+    assert "- A change of the members was under way; it is given up." in out
+
+
+def test_a_node_that_never_joined_has_nothing_to_go_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = data_dir(tmp_path, voters=[])
+    assert recover(where, "--voters=1", FLAG) == 1
+    assert "knows of no members" in error(capsys)
+
+
+def test_an_entry_that_is_no_membership(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strange = LogEntry(1, 10, b"nonsense", EntryKind.MEMBERSHIP)
+    assert recover(made(tmp_path, strange), "--voters=1", FLAG) == 1
+    assert error(capsys) == "entry 10 holds a membership of an unknown version"
+
+
+def test_a_directory_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "identity.json").mkdir()
+    assert recover(tmp_path, "--voters=1") == 1
+    assert error(capsys) == f"{tmp_path}/identity.json: Is a directory"
 
 
 def test_a_recovery_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.cli.logs import data_dir, entries, flip, membership
 
-from raft_io import HardState, WalLog
+from raft_io import EntryKind, HardState, LogEntry, Membership, Snapshot, WalLog
 from raft_io.cli.main import main
 
 SEGMENT = "0000000000000001.wal"
@@ -75,6 +75,43 @@ def test_what_was_cut_off_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "entries from 4 on removed; entry 4" in told
     assert "entries from 4 on removed" in told
     assert "term 0, no vote; last entry 3 of term 1" in found
+
+
+def test_a_log_that_a_snapshot_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = data_dir(tmp_path, batches=[[*entries(1, 9), membership(10, 1, [1])]])
+    with WalLog.open(where / "log") as log:
+        log.save_snapshot(Snapshot(50, 4, Membership([1, 2], [], [3]), b"state"))
+        log.append(entries(51, 52, 4))
+        log.sync()
+    found = lines(capsys, "inspect", str(where), "--records")
+    told = [line.partition(" bytes: ")[2] for line in found]
+    assert "emptied, goes on behind entry 50 of term 4; entries 51 to 52" in told
+    assert "term 0, no vote; last entry 52 of term 4" in found
+    assert "members as of 50: voters 1, 2; outgoing 3" in found
+    main(["wal", "inspect", str(where), "--records", "--json"])
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"index": 50, "term": 4} in [record.get("reset") for record in records]
+
+
+def test_a_log_of_several_segments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with WalLog.open(tmp_path / "log", segment_size=4096) as log:
+        for start in range(1, 100, 10):
+            log.append([LogEntry(start, index, b"x" * 50) for index in range(start, start + 10)])
+            log.sync()
+    found = lines(capsys, "inspect", str(tmp_path))
+    rows = [line.split() for line in found if ".wal " in line]
+    assert len(rows) > 2
+    assert sum(int(row[2]) for row in rows) == 10
+    assert [int(row[3]) for row in rows][1:] == [int(row[4]) + 1 for row in rows][:-1]
+    assert {row[5] for row in rows} == {"4.0"}
+    assert "term 0, no vote; last entry 100 of term 91" in found
+
+
+def test_an_entry_that_is_no_membership_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strange = LogEntry(1, 1, b"nonsense", EntryKind.MEMBERSHIP)
+    where = data_dir(tmp_path, batches=[[strange]])
+    found = lines(capsys, "inspect", str(where), "--entries")
+    assert "1 of term 1, membership: a membership of an unknown version" in found
 
 
 def test_a_log_for_programs(where: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -360,6 +360,22 @@ def test_the_time_is_wanted_at_once_while_there_is_more_to_remove() -> None:
     assert store.due() is None
 
 
+def test_what_was_flushed_is_freed_step_by_step() -> None:
+    store = KeyValueStore()
+    store.advance(NOW)
+    store.apply(encode_batch([[b"SET", b"%d" % place, b"1", b"EX", b"9"] for place in range(1000)], 2))
+    used = sum(slot_of(b"%d" % place) != slot_of(b"%d" % (place - 1)) for place in range(1000))
+    assert used > 2 * keyspace.FREED
+    store.apply(encode_batch([[b"FLUSHALL"], [b"SET", b"a", b"2"]], 2))
+    steps = 0
+    while (due := store.due()) is not None:
+        assert due == NOW + steps + 1
+        steps += 1
+        store.advance(due)
+    assert 2 < steps <= 1000 // keyspace.FREED + 1
+    assert store.query([[b"DBSIZE"], [b"GET", b"a"]], 2) == number(1) + b"$1\r\n2\r\n"
+
+
 # Watching.
 
 

@@ -443,7 +443,7 @@ def test_replicas_agree_also_when_one_begins_with_a_snapshot(
             leader.advance(now)
             follower.advance(now)
         assert leader.apply(batch) == follower.apply(batch)
-        assert leader.due() == follower.due()
+        assert leader._keys.next_expiry() == follower._keys.next_expiry()
     assert saved(leader) == saved(follower)
     stream = io.BytesIO()
     write(stream)

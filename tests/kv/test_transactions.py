@@ -316,6 +316,23 @@ def test_watching_a_key_twice_keeps_the_first_time() -> None:
     run(test)
 
 
+def test_a_faulty_exec_ends_watching_too() -> None:
+    async def test() -> None:
+        async with served(StandIn()) as door:
+            client, other = await door.connect(), await door.connect()
+            arity = b"wrong number of arguments for 'exec' command\r\n"
+            refused = b"-EXECABORT Transaction discarded because of: " + arity
+            for begin, end in ((["MULTI"], OK + refused), ([], refused)):
+                client.send("WATCH a", *begin, "EXEC x")
+                await client.expect(OK, end)
+                other.send("SET a 1")
+                await other.expect(OK)
+                client.send("MULTI", "GET a", "EXEC")
+                await client.expect(OK, QUEUED, b"*1\r\n$1\r\n1\r\n")
+
+    run(test)
+
+
 def test_what_is_queued_costs_bounded_memory() -> None:
     async def test() -> None:
         server = StandIn(max_command_bytes=MEBIBYTE)

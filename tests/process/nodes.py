@@ -124,18 +124,27 @@ class Nodes:
         return wait_for(f"node {node} answers", lambda: self.status(node))
 
     def leader(self, among: Iterable[int] | None = None) -> int:
-        """The node that leads, as a majority of all nodes says; one of `among`."""
+        """The node that leads, as a majority of all nodes says. Of `among`, and nobody else is asked."""
+        asked = self.nodes if among is None else sorted(among)
 
         def find() -> int | None:
-            states = [state for node in self.nodes if (state := self.status(node)) is not None]
+            states = [state for node in asked if (state := self.status(node)) is not None]
             named = [state["leader"] for state in states]
             for state in states:
-                leads = state["role"] == "leader" and named.count(state["id"]) * 2 > len(self.nodes)
-                if leads and (among is None or state["id"] in among):
+                if state["role"] == "leader" and named.count(state["id"]) * 2 > len(self.nodes):
                     return int(state["id"])
             return None
 
         return wait_for("a leader", find)
+
+    def wait_follower(self, node: int) -> int:
+        """Wait until the node follows another; which."""
+
+        def follows() -> int | None:
+            leader: int | None = self.state(node)["leader"]
+            return None if leader == node else leader
+
+        return wait_for(f"node {node} follows", follows)
 
     def others(self, node: int) -> set[int]:
         """All nodes but this."""

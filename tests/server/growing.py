@@ -10,9 +10,7 @@ from typing import Any
 from tests.server.hosts import TICK, Trio, eventually
 from tests.server.support import Recorder
 
-from raft_io import (
-    Membership,
-)
+from raft_io import Membership
 from raft_io.server import RaftServer
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google_crc32c import value
 from tests.server.operated import Pretended, hosted, status_of
 
 from raft_io import Membership, Role, Snapshot, SnapshotData, Status
@@ -479,6 +480,30 @@ def test_a_backup_that_was_damaged_is_refused(place: int, message: str, tmp_path
     data[place] ^= 0xFF
     with pytest.raises(StorageError, match=message), opened(bytes(data), tmp_path) as found:
         found.verify()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[]",
+        b"{}",
+        b"no JSON",
+        b'{"cluster_id": 5}',
+        b'{"cluster_id": "a", "voters": 1, "learners": [], "outgoing": []}',
+        b'{"cluster_id": "a", "voters": [1], "learners": [], "outgoing": [], "node": "1"}',
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused(header: bytes, tmp_path: Path) -> None:
+    head = b"RAFTBKUP" + (1).to_bytes(2, "little") + len(header).to_bytes(4, "little") + header
+    data = head + value(head).to_bytes(4, "little")
+    with pytest.raises(StorageError, match="its header makes no sense"), opened(data, tmp_path):
+        pass
+
+
+def test_a_header_without_end_is_refused(tmp_path: Path) -> None:
+    data = b"RAFTBKUP" + (1).to_bytes(2, "little") + b"\xff" * 4
+    with pytest.raises(StorageError, match="its header makes no sense"), opened(data, tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("cut", [1, 4, 5000, 10_100])

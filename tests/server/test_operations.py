@@ -81,6 +81,16 @@ def test_a_leader_that_stops_costs_no_election_timeout(tmp_path: Path) -> None:
     run(test)
 
 
+def test_a_leader_that_was_elected_a_moment_ago_hands_over_as_well(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with growing(tmp_path, size=3) as cluster:
+            for _ in range(5):
+                before = cluster.servers[1].leader
+                assert await cluster.servers[1].transfer_leadership(timeout=20) != before
+
+    run(test)
+
+
 def test_a_leader_without_anybody_to_take_over_stops_all_the_same(tmp_path: Path) -> None:
     async def test() -> None:
         async with growing(tmp_path, size=3) as cluster:

@@ -95,6 +95,19 @@ def test_version_2_of_the_log_and_version_1_of_the_snapshot(directory: Path) -> 
     assert set(versions(directory)) == {2}
 
 
+def test_a_reset_to_nowhere_is_damage(tmp_path: Path) -> None:
+    for index, term in ((0, 3), (9, -1)):
+        header = SegmentHeader(1, 1024)
+        sector = encode_segment_header(header)
+        flags, content = encode_content(None, 0, b"", index, term)
+        flags, body = encode_body(flags, content)
+        record = encode_header(header.checksum, 512, len(content), body, 1, header.checksum, flags) + body
+        (tmp_path / f"{1:016d}.wal").write_bytes((sector + record).ljust(1024, b"\0"))
+        with pytest.raises(CorruptLogError, match="a reset to nowhere"):
+            WalLog.open(tmp_path)
+        assert [(finding.offset, finding.kind) for finding in verify(tmp_path)] == [(512, "damage")]
+
+
 def test_a_reset_in_a_segment_of_version_1_is_damage(tmp_path: Path) -> None:
     """Version 1 does not know such a record: it is refused rather than guessed at."""
     for version in (1, 2):

@@ -28,6 +28,7 @@ from raft_io.core.types import (
 )
 from raft_io.errors import CorruptLogError, StorageError
 from raft_io.storage import FileData, MemoryFileSystem, OsFileSystem, WalLog
+from raft_io.storage.inspect import verify
 
 MEMBERS = Membership([1, 2, 3], [4])
 STATE = b"".join(b"%d," % number for number in range(40_000))
@@ -106,8 +107,11 @@ def test_a_snapshot_that_is_no_later_is_ignored() -> None:
     fs = MemoryFileSystem()
     with opened(fs) as log:
         log.append(entries(1, 9))
+        log.save_snapshot(Snapshot(0, 0, MEMBERS, b"nothing"))
+        log.save_snapshot(Snapshot(0, 7, MEMBERS, b"nothing"))
+        assert log.snapshot() is None and log.last_index() == 9
         log.save_snapshot(Snapshot(5, 1, MEMBERS, b"five"))
-        for index, term in ((5, 1), (4, 1), (5, 9)):
+        for index, term in ((5, 1), (4, 1), (5, 9), (0, 0)):
             log.save_snapshot(Snapshot(index, term, MEMBERS, b"other"))
         log.sync()
         assert state_of(log) == b"five" and log.last_index() == 9
@@ -255,6 +259,27 @@ def test_a_disk_that_fails_under_a_writer_says_so_and_the_log_goes_on(operation:
         log.save_snapshot(Snapshot(2, 1, MEMBERS, written(log)))
         log.sync()
         assert state_of(log) == STATE
+
+
+def test_a_sync_that_failed_is_not_made_good_by_the_next() -> None:
+    fs = MemoryFileSystem()
+
+    def fault(operation: str, path: str) -> None:
+        if operation == "sync" and path.endswith(".tmp"):
+            fs.fault = lambda operation, path: None
+            raise OSError(errno.EIO, "Input/output error")
+
+    with opened(fs) as log:
+        fs.fault = fault
+        writer = log.snapshot_writer()
+        writer.write(STATE)
+        with pytest.raises(StorageError, match="Input/output"):
+            writer.finish()
+        for attempt in (writer.finish, writer.flush):
+            with pytest.raises(StorageError, match=r"earlier write failed.*Input/output"):
+                attempt()
+        writer.abort()
+        assert names(fs, ".tmp") == []
 
 
 def test_large_contents_are_on_their_way_to_the_disk_before_they_are_synced() -> None:
@@ -631,6 +656,64 @@ def test_a_snapshot_under_another_name_is_found() -> None:
     with pytest.raises(CorruptLogError, match="the snapshot at 4") as caught:
         opened(fs)
     assert (caught.value.path, caught.value.offset) == (snapshot_at(5), 16)
+
+
+def resealed(data: bytearray) -> bytes:
+    """The file with the checksums of its header and of what follows the contents made good."""
+    size = int.from_bytes(data[32:40], "little")
+    data[52:56] = value(bytes(data[512 + size :])).to_bytes(4, "little")
+    data[8:12] = value(bytes(data[:8] + data[12:512])).to_bytes(4, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("start", "field", "detail", "offset"),
+    [
+        (12, (0).to_bytes(4, "little"), "makes no sense", 12),
+        (24, (-1).to_bytes(8, "little", signed=True), "makes no sense", 12),
+        (44, (0).to_bytes(4, "little"), "makes no sense", 12),
+        (32, (900).to_bytes(8, "little"), "expected", None),
+        (-60, b"\7", "unknown version", 512 + 1000 + 4),
+        (0, b"raftiolg", "no snapshot of a raft-io log", 0),
+    ],
+)
+def test_a_good_checksum_does_not_make_sense_of_nonsense(
+    start: int, field: bytes, detail: str, offset: int | None
+) -> None:
+    fs = filled(4, 6, data=bytes(1000))
+    data = bytearray(contents(fs, snapshot_at(4)))
+    at = 512 + 1000 + 4 if start < 0 else start
+    data[at : at + len(field)] = field
+    with pytest.raises(CorruptLogError, match=detail) as caught:
+        opened(replaced(fs, snapshot_at(4), resealed(data)))
+    assert caught.value.path == snapshot_at(4)
+    assert offset is None or caught.value.offset == offset
+
+
+def test_blocks_that_are_good_one_by_one_and_wrong_together_are_found() -> None:
+    fs = filled(4, 6, data=b"a" * 65536 + b"b" * 65536)
+    data = bytearray(contents(fs, snapshot_at(4)))
+    contents_of, table = bytes(data[512 : 512 + 131072]), bytes(data[512 + 131072 : 512 + 131080])
+    data[512 : 512 + 131072] = contents_of[65536:] + contents_of[:65536]
+    data[512 + 131072 : 512 + 131080] = table[4:] + table[:4]
+    fs = replaced(fs, snapshot_at(4), resealed(data))
+    with opened(fs) as log:
+        snapshot = log.snapshot()
+        assert snapshot is not None and isinstance(snapshot.data, FileData)
+        with pytest.raises(CorruptLogError, match="of the contents does not match") as caught:
+            snapshot.data.verify()
+        assert (caught.value.path, caught.value.offset) == (snapshot_at(4), 512)
+    assert [(finding.path, finding.offset) for finding in verify(PATH, fs)] == [(snapshot_at(4), 512)]
+
+
+def test_contents_that_were_closed_cannot_be_saved() -> None:
+    with opened(MemoryFileSystem()) as log:
+        log.append(entries(1, 9))
+        data = written(log)
+        log.save_snapshot(Snapshot(5, 1, MEMBERS, data))
+        data.close()
+        with pytest.raises(StorageError, match="closed"):
+            log.sync()
 
 
 def test_a_file_that_shrinks_while_it_is_open_is_found() -> None:

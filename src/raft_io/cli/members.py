@@ -107,7 +107,9 @@ class Change:
             if before is not None and match is not None and match >= before:
                 return
             behind = (
-                "it is not known how far it is" if match is None else f"{commit - match} entries are missing"
+                "the leader has not heard from it yet"
+                if match is None
+                else f"{commit - match} entries are missing"
             )
             if time.monotonic() + POLL > self._deadline:
                 raise CommandFailedError(

@@ -105,21 +105,19 @@ class Log:
     index: int
     term: int
     members: Membership
-    since: int
-    """The entry, or snapshot, by which they are members; 0: they began the cluster."""
 
 
 def _read(where: str, owner: identity.Identity) -> Log:
-    index, term, members, since = 0, 0, Membership(owner.voters), 0
+    index, term, members = 0, 0, Membership(owner.voters)
     for item in walk(where):
         if isinstance(item, SnapshotInfo):
-            index, term, members, since = item.index, item.term, item.membership, item.index
+            index, term, members = item.index, item.term, item.membership
     for entry in entries(where):
         if entry.index > index:
             index, term = entry.index, entry.term
             if entry.kind is EntryKind.MEMBERSHIP:
-                members, since = _members(entry), entry.index
-    return Log(index, term, members, since)
+                members = _members(entry)
+    return Log(index, term, members)
 
 
 def _members(entry: LogEntry) -> Membership:
@@ -134,6 +132,10 @@ def _force(options: argparse.Namespace, where: str, owner: identity.Identity) ->
     if options.id not in voters:
         raise UsageError(f"--voters must name node {options.id} too: it is the one that goes on")
     log = _read(where, owner)
+    if not log.members.voters:
+        raise CommandFailedError(
+            f"the log of node {options.id} knows of no members: there is nothing to go on with"
+        )
     lost = sorted((log.members.voters | log.members.outgoing) - set(voters))
     if not lost:
         raise UsageError(f"--voters leaves out none of the voters {listed(sorted(log.members.voters))}")

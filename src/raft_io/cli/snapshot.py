@@ -26,6 +26,8 @@ def run(options: argparse.Namespace) -> int:
     answer = asyncio.run(operator.post("/snapshot", {}))
     if options.json:
         print_json(answer)
+    elif not answer["index"]:
+        print(f"node {answer['id']}: nothing was written yet, so there is nothing to take a snapshot of")
     else:
         print(f"node {answer['id']}: snapshot at index {answer['index']}")
     return 0

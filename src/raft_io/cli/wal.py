@@ -7,6 +7,7 @@ running; its last record may then be seen half written.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -117,7 +118,9 @@ class Summary:
     def membership(self) -> tuple[int, Membership] | None:
         """The last one, and the index of its entry or snapshot; `None`: the log holds none."""
         found = [(each.index, each.membership) for each in self.snapshots]
-        found += [(each.index, decode_membership(each.command)) for each in self._members[-1:]]
+        for entry in self._members[-1:]:
+            with contextlib.suppress(ValueError):
+                found.append((entry.index, decode_membership(entry.command)))
         return max(found, key=lambda each: each[0], default=None)
 
     def take(self, item: Item) -> None:

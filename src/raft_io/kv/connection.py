@@ -130,9 +130,11 @@ def execute(connection: Connection, args: list[bytes], node: Node) -> bytes:
     HELLO, RESET, CLIENT, QUIT, DISCARD and UNWATCH change `connection`.
     """
     wrong = refusal(args)
-    if wrong:
-        return wrong
     command = find(args[0])
+    if wrong:
+        if command is not None and command.name == "exec":
+            connection.unwatch()  # also one that is faulty ends what it would have ended
+        return wrong
     assert command is not None and command.name in _HANDLERS, "the store's commands are not for here"
     return _HANDLERS[command.name](connection, args, node)
 

@@ -19,6 +19,10 @@ SWEEP: Final = 256
 """Keys that are removed at most when the time moves. The others that are past their time are as good as
 absent until their turn comes."""
 
+FREED: Final = 64
+"""Slots that FLUSHDB emptied that are freed when the time moves: to free millions of keys at once would be a
+pause."""
+
 _FLAG: Final = 8
 """How far from the end of a record the byte is that tells whether the key expires."""
 
@@ -94,13 +98,14 @@ class Keyspace:
     nobody needs to say beforehand that it will be asked.
 
     Invariants: slot `i` holds the keys whose place has the upper bits `i`, `count` in all. `_timers` has the
-    keys whose record expires, with that time.
+    keys whose record expires, with that time. All but `_captures` and `_garbage` is replicated state.
     """
 
-    __slots__ = ("_captures", "_slots", "_timers", "count", "now", "removals", "revision", "work")
+    __slots__ = ("_captures", "_garbage", "_slots", "_timers", "count", "now", "removals", "revision", "work")
 
     def __init__(self) -> None:
         self._slots: list[dict[bytes, bytes]] = _empty()
+        self._garbage: list[dict[bytes, bytes]] = []
         self._timers = Timers()
         self._captures: list[Capture] = []
         self.removals = Removals()
@@ -241,6 +246,7 @@ class Keyspace:
             return
         # Whoever captured the keys has the old slots for itself.
         self._captures = []
+        self._garbage += [slot for slot in self._slots if slot]
         self._slots = _empty()
         self._timers = Timers()
         self.count = 0
@@ -256,6 +262,13 @@ class Keyspace:
             if key is None:
                 break
             self.remove(key)
+        if self._garbage:
+            del self._garbage[-FREED:]
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is more to do when the time moves next."""
+        return len(self._garbage) > 0 or self._timers.due(self.now) is not None
 
     # Saving and loading.
 

@@ -42,13 +42,12 @@ class KeyValueStore(StateMachine):
 
     def due(self) -> int | None:
         """When the time is wanted, if nobody proposes anything before: when the next key expires, and every
-        second while some key does."""
+        second while some key does; at once while there is something to clear away."""
         keys = self._keys
+        if keys.behind:
+            return keys.now + 1
         first = keys.next_expiry()
-        if first is None:
-            return None
-        # Not all that was due may have been removed: there is more to do at any later time.
-        return min(max(first, keys.now + 1), keys.now + CLOCK)
+        return None if first is None else min(first, keys.now + CLOCK)
 
     def apply(self, command: bytes) -> bytes:
         """Carry out a batch, its commands one after the other with nothing between them.

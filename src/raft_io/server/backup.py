@@ -128,7 +128,7 @@ class BackupFile(SnapshotData):
     def read(self, offset: int, size: int, /) -> bytes:
         """Bytes of the contents, fewer only at their end."""
         self._file.seek(self._start + offset)
-        return self._file.read(min(size, self.size - offset))
+        return self._file.read(max(0, min(size, self.size - offset)))
 
     def verify(self) -> None:
         """Raise `CorruptLogError` unless the contents are what was backed up."""

@@ -288,6 +288,8 @@ class Leading:
         """Hand over to `target`, or to the voter that is the most caught up. Returns who leads."""
         self.check(deadline)
         if target is None:
+            await until(self._knows_followers, deadline)
+            self.check(deadline)
             target = self._most_caught_up(self.membership.voters)
             if target is None:
                 raise ValueError("there is no other voter that is heard from to hand leadership over to")
@@ -310,6 +312,17 @@ class Leading:
             raise RaftError(f"node {target} did not take over; node {node.leader} leads")
         return target
 
+    def _knows_followers(self) -> bool:
+        """Whether there is no use in waiting to hear from a voter. Who was elected a moment ago has not heard
+        from anybody yet."""
+        if not self._node.is_leader or self._most_caught_up(self.membership.voters) is not None:
+            return True
+        followers = self._node.status.followers
+        return not any(each.part == "voter" and self._is_recent(each) for each in followers)
+
+    def _is_recent(self, follower: FollowerStatus) -> bool:
+        return follower.silent <= self._server.config.election_timeout[0]
+
     def _most_caught_up(self, among: frozenset[NodeId]) -> NodeId | None:
         heard = [
             follower
@@ -321,7 +334,7 @@ class Leading:
 
     def hears(self, follower: FollowerStatus) -> bool:
         """Whether the follower was heard from within an election timeout."""
-        return follower.state != "probe" and follower.silent <= self._server.config.election_timeout[0]
+        return follower.state != "probe" and self._is_recent(follower)
 
     def follower(self, node: NodeId) -> FollowerStatus | None:
         """How the leader sees a member."""

@@ -7,6 +7,7 @@ None is ever in memory whole.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from typing import Final, final
 
@@ -93,10 +94,11 @@ class SnapshotWriter:
     """A binary sink for the contents of a snapshot, from any thread: `write` it, then `finish`, whose result
     goes into a `Snapshot`; or `abort`. As a context manager it aborts what was not finished.
 
-    Nothing that is written here is seen by anyone before `save_snapshot`. Raises `StorageError`.
+    Nothing that is written here is seen by anyone before `save_snapshot`. Raises `StorageError`, and after
+    that for every call but `abort`: what a failed sync has lost, the next one does not miss.
     """
 
-    __slots__ = ("_parts", "_stage", "_synced", "_unwritten")
+    __slots__ = ("_failure", "_parts", "_stage", "_synced", "_unwritten")
 
     def __init__(self, stage: Stage) -> None:
         """Use `WalLog.snapshot_writer`."""
@@ -104,6 +106,7 @@ class SnapshotWriter:
         self._parts: list[bytes] = []
         self._unwritten = 0
         self._synced = 0
+        self._failure = ""
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
         """Append all of `data`; returns how much that was."""
@@ -128,7 +131,7 @@ class SnapshotWriter:
                 stage.sync()
                 self._synced = stage.size
         except OSError as error:
-            raise StorageError.wrap(f"write {stage.path}", error) from error
+            raise self._failed(stage, error) from error
 
     def finish(self) -> FileData:
         """Make it durable, and end; returns the contents."""
@@ -137,7 +140,7 @@ class SnapshotWriter:
         try:
             stage.sync()
         except OSError as error:
-            raise StorageError.wrap(f"write {stage.path}", error) from error
+            raise self._failed(stage, error) from error
         self._stage = None
         return stage.finish()
 
@@ -150,10 +153,16 @@ class SnapshotWriter:
             except OSError as error:
                 raise StorageError.wrap(f"remove {stage.path}", error) from error
 
+    def _failed(self, stage: Stage, error: OSError) -> StorageError:
+        self._failure = str(error)
+        return StorageError.wrap(f"write {stage.path}", error)
+
     def _opened(self) -> Stage:
         stage = self._stage
         if stage is None:
             raise StorageError("write a snapshot", "it is finished")
+        if self._failure:
+            raise StorageError("write a snapshot", f"an earlier write failed ({self._failure})")
         stage._files.check_open()
         return stage
 
@@ -177,7 +186,7 @@ class SnapshotFiles:
         self.abandoned: list[str] = []
         """Temporary files that nobody has use for any more; removed before the next one is made."""
         self._closed = False
-        self._made = 0
+        self._numbers = itertools.count(1)
         self._receiving: Stage | None = None
         self._names: list[str] = []
 
@@ -206,10 +215,10 @@ class SnapshotFiles:
 
     def _stage(self, purpose: str) -> Stage:
         self.check_open()
-        while self.abandoned:
-            self.remove(self.abandoned.pop())
-        self._made += 1
-        path = os.path.join(self.path, f"{purpose}-{self._made}{SNAPSHOT_SUFFIX}{TEMPORARY}")
+        with contextlib.suppress(IndexError):
+            while True:
+                self.remove(self.abandoned.pop())
+        path = os.path.join(self.path, f"{purpose}-{next(self._numbers)}{SNAPSHOT_SUFFIX}{TEMPORARY}")
         return Stage(self, self.fs.open(path, create=True), path)
 
     def writer(self) -> SnapshotWriter:
@@ -249,8 +258,7 @@ class SnapshotFiles:
         if not isinstance(data, FileData) or data.abandoned is not self.abandoned:
             data = self._copied(data)
         file = data.file
-        if file is None:
-            raise StorageError("save a snapshot", "its contents are closed")
+        assert file is not None, "what is closed is abandoned"
         membership = encode_membership(snapshot.membership)
         trailer = data.blocks + membership
         write_all(file, trailer, HEADER + data.size)

@@ -285,7 +285,7 @@ class WalLog(RaftLog):
     def save_snapshot(self, snapshot: Snapshot) -> None:
         with self._lock:
             self._check_usable()
-            if self._snapshot is not None and snapshot.index <= self._snapshot.index:
+            if snapshot.index <= (0 if self._snapshot is None else self._snapshot.index):
                 return
             install = self._install
             if install is None:
