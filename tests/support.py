@@ -159,6 +159,13 @@ class TracingLog(RaftLog):
         self.called("sync")
 
 
+class TailedLog(TracingLog):
+    """Keeps all of its entries beside a snapshot at index 5."""
+
+    def snapshot(self) -> Snapshot | None:
+        return Snapshot(5, self.held[4].term, Membership([1, 2, 3]), b"state")
+
+
 # Driving a node.
 
 

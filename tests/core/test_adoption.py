@@ -9,6 +9,7 @@ from tests.support import (
     MEMBERSHIP,
     TracingLog,
     ack,
+    ask,
     campaign,
     compacted_log,
     default_leader,
@@ -303,6 +304,7 @@ def test_voters_may_and_so_may_who_is_on_its_way_out() -> None:
     for membership, may in (
         (FIRST, True),
         (Membership([2, 3], [], [1, 2]), True),
+        (Membership([2, 3], [1], [1, 2]), True),
         (Membership([2, 3], [1]), False),
         (Membership([2, 3]), False),
     ):
@@ -325,6 +327,16 @@ def test_who_joins_never_campaigns() -> None:
     for _ in range(200):
         assert step(node, Tick()) == []
     assert (node.role, node.term) == (Role.FOLLOWER, 0)
+
+
+def test_who_joined_campaigns_once_it_is_told_that_it_votes() -> None:
+    node = RaftNode(RaftConfig.joining(1))
+    entries = [membership_entry(1, 1, Membership([2], [1])), membership_entry(1, 2, Membership([1, 2]))]
+    receive(node, AppendEntries(1, 2, 0, 0, entries[:1], 1))
+    for _ in range(50):
+        assert step(node, Tick()) == []
+    receive(node, AppendEntries(1, 2, 1, 1, entries[1:], 1))
+    assert sent(ask(node), PreVote) == [PreVote(2, 1, 2, 1)]
 
 
 def test_who_an_uncommitted_change_removes_may_still_stand_but_does_not_count_itself() -> None:

@@ -29,6 +29,8 @@ from raft_io import (
     Propose,
     RaftConfig,
     RaftNode,
+    ReadFailed,
+    ReadIndex,
     Receive,
     RequestVote,
     RequestVoteReply,
@@ -163,6 +165,18 @@ def test_many_ticks_at_once_owe_one_heartbeat() -> None:
     node = leader(heartbeat_interval=3)
     feed(node, *[Tick()] * 100)
     assert len(sent(drain(node), AppendEntries)) == 2
+
+
+def test_the_clock_gives_up_what_a_leader_was_asked_for() -> None:
+    node = fixed(30)
+    heartbeat(node)
+    step(node, ReadIndex(b"r"))
+    for _ in range(29):
+        assert step(node, Tick()) == []
+        assert sent(heartbeat(node), RequestVote) == []
+    step(node, Tick())
+    heartbeat(node)
+    assert step(node, Tick()) == [ReadFailed(b"r")]
 
 
 # Campaigns.

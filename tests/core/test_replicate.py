@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import (
     TOP,
+    TailedLog,
     TracingLog,
     ack,
     campaign,
@@ -298,6 +299,13 @@ def test_a_follower_whose_entries_are_compacted_away_is_sent_the_snapshot_instea
     (entries,) = sent_to(ack(node, 2, 5), 2)
     assert isinstance(entries, AppendEntries)
     assert [entry.index for entry in entries.entries] == [6, 7]
+
+
+def test_a_tail_that_the_log_has_kept_spares_a_follower_the_snapshot() -> None:
+    node = leader(log=TailedLog([1] * 8))
+    (entries,) = refuse(node, 2, 4)
+    assert isinstance(entries, AppendEntries)
+    assert [entry.index for entry in entries.entries] == [4, 5, 6, 7, 8, 9]
 
 
 def test_an_answer_to_a_round_is_an_answer_all_the_same() -> None:

@@ -8,6 +8,7 @@ import pytest
 from tests.support import (
     NOOP,
     Contents,
+    TailedLog,
     TracingLog,
     ack,
     applied,
@@ -437,13 +438,7 @@ def test_two_followers_are_sent_it_each_at_its_own_pace() -> None:
 
 
 def test_a_tail_behind_the_snapshot_spares_a_slightly_slow_follower_the_snapshot() -> None:
-    class Tailed(TracingLog):
-        """Keeps all of its entries beside the snapshot."""
-
-        def snapshot(self) -> Snapshot | None:
-            return Snapshot(5, 1, MEMBERS, STATE)
-
-    node = RaftNode(paper(1, [2, 3]), Tailed([1] * 8))
+    node = RaftNode(paper(1, [2, 3]), TailedLog([1] * 8))
     elect(node)
     (entries,) = sent_to(receive(node, AppendEntriesReply(2, False, 2, 0, 4, 0)), 2)
     assert isinstance(entries, AppendEntries)
