@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.client import Pipeline
 from redis.exceptions import ClusterDownError, RedisError, WatchError
 from tests.process.nodes import Group, group, wait_for
 
@@ -16,6 +18,12 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
 ACCOUNTS = [f"account-{number}" for number in range(4)]
 TOTAL = 400
+
+
+def watch(work: Pipeline, *keys: str) -> None:
+    """WATCH, whose wrapper has no types."""
+    command: Callable[..., object] = work.execute_command
+    command("WATCH", *keys)
 
 
 class Bank:
@@ -55,7 +63,7 @@ class Bank:
     def _move(self, node: int) -> None:
         source, target = random.sample(ACCOUNTS, 2)
         with self._nodes.client(node).pipeline() as work:
-            work.execute_command("WATCH", source, target)
+            watch(work, source, target)
             have = int(work.get(source) or 0)
             amount = random.randint(0, have)
             work.multi()
@@ -102,7 +110,7 @@ def test_transactions_are_whole_on_every_node_and_over_a_leader_that_is_killed(t
         first, second = sorted(nodes.others(leader))
         kept, lost = nodes.client(first).pipeline(), nodes.client(second).pipeline()
         for each, key in ((kept, "mine"), (lost, "contended")):
-            each.execute_command("WATCH", key)
+            watch(each, key)
             assert each.get(key) is None
             each.multi()
             each.set(key, "from before")
@@ -145,6 +153,7 @@ def test_keys_expire_on_all_nodes_alike_over_a_leader_that_is_killed_and_a_resta
             assert nodes.client(node).get("short") is None
         nodes.kill(*nodes.others(leader))
         nodes.start(*nodes.nodes)
+        nodes.wait_up(*nodes.nodes)
         nodes.leader()
         for node in nodes.nodes:
             client = nodes.client(node)
