@@ -310,6 +310,7 @@ def group(folder: Path, first: int = 3, *, proxied: bool = False, **settings: ob
     """A cluster that has a leader, and is cleared away. What its nodes said is shown when a test fails."""
     made = Group(folder, first, proxied=proxied, **settings)
     try:
+        made.wait_up(*made.nodes)
         made.leader()
         yield made
     except BaseException:

@@ -55,6 +55,7 @@ def test_every_member_is_replaced_under_load_until_none_of_the_first_is_left(tmp
         load.check()
         nodes.kill(4, 5, 6)
         nodes.start(4, 5, 6)
+        nodes.wait_up(4, 5, 6)
         nodes.leader()
         load.check()
         # Who was removed stays out.

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -237,22 +238,35 @@ def test_a_node_whose_disk_was_replaced_joins_anew(tmp_path: Path) -> None:
             )
             dev.wait_up(lost)
             assert (dev.status(lost) or {})["leader"] is None
+            # Neither its vote nor its acknowledgement counts: without the third there is no majority.
+            leader = dev.leader()
+            third = min(dev.others(lost) - {leader})
+            dev.kill(third)
+            wait_for("nobody leads", lambda: (dev.status(leader) or {})["leader"] is None)
+            time.sleep(1.5)  # three times the longest election timeout
+            assert [(dev.status(node) or {})["leader"] for node in (leader, lost)] == [None, None]
+            dev.start_by_hand(third)
+            assert dev.leader() != lost
+            dev.client(third).set("a", "3")
         empty(folder)
         with serving([config, f"--join=127.0.0.1:{dev.base + 100 + other}"], tmp_path / "joined.log"):
             wait_for("it is level", lambda: (dev.status(lost) or {}).get("last_applied", 0) > 0)
             wait_for("it votes", lambda: voters(dev, lost) == [1, 2, 3])
-            assert dev.client(lost).get("a") == b"1"
+            assert dev.client(lost).get("a") == b"3"
 
 
-def test_a_damaged_log_is_set_aside_and_the_node_joins_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["log", "snapshot"])
+def test_a_damaged_log_or_snapshot_is_set_aside_and_the_node_joins_anew(tmp_path: Path, what: str) -> None:
     with running(tmp_path / "data") as dev:
         for number in range(50):
             dev.client(1).set(f"key-{number}", "x" * 1000)
         dev.wait_caught_up()
         hurt = min(dev.others(dev.leader()))
+        if what == "snapshot":
+            asked(dev, hurt, "snapshot")
         dev.kill(hurt)
         folder = dev.folder / f"node-{hurt}"
-        segment = next((folder / "log").glob("*.wal"))
+        segment = next((folder / "log").glob("*.wal" if what == "log" else "*.snap"))
         data = bytearray(segment.read_bytes())
         data[10_000] ^= 0xFF
         segment.write_bytes(data)

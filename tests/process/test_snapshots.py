@@ -79,6 +79,7 @@ def test_a_leader_that_is_killed_while_it_takes_a_snapshot(tmp_path: Path) -> No
         # And what it took is good for a start.
         nodes.kill(*nodes.nodes)
         nodes.start(*nodes.nodes)
+        nodes.wait_up(*nodes.nodes)
         nodes.leader()
         check_poured(nodes.client(leader), 30, keys=8)
         load.check()
