@@ -38,7 +38,7 @@ from raft_io.core.events import (
 from raft_io.core.log import RaftLog
 from raft_io.core.messages import origin_of
 from raft_io.core.node import RaftNode
-from raft_io.core.types import Index, NodeId, Role, Snapshot, SnapshotData, Term
+from raft_io.core.types import Contents, Index, NodeId, Role, Snapshot, Term
 from raft_io.errors import NotLeaderError, OverloadedError, RaftError, TransferInProgressError, WireError
 from raft_io.server import envelope, frames
 from raft_io.server.envelope import Member
@@ -199,7 +199,7 @@ class Driver:
             raise OverloadedError(f"{self._snapshots.asking} wait for a snapshot here; try again later")
         self._snapshots.ask(waiter)
 
-    def snapshot_taken(self, index: Index, data: bytes | SnapshotData) -> None:
+    def snapshot_taken(self, index: Index, data: Contents) -> None:
         """What `Output.capture` wrote is there, as `data`."""
         if self._snapshots.index == index:
             self._events.append(SnapshotTaken(index, data))
