@@ -271,6 +271,23 @@ def test_the_listing_tells_what_is_known_of_everybody() -> None:
     }
 
 
+# A first node.
+
+
+def test_one_that_began_alone_and_met_nobody_was_always_alone() -> None:
+    raft = elect(RaftNode(RaftConfig(1)))
+    assert members(raft, configured=False).was_always_alone
+    assert not members(raft, configured=False, initial=False).was_always_alone, "it has joined"
+    assert not members(node()).was_always_alone
+    table, met = members(raft, configured=False), members(raft, configured=False)
+    table.adopt({2: Member("t:2", 0)}, 1)
+    assert not table.was_always_alone
+    met._peers.met[2] = 22
+    assert not met.was_always_alone
+    shrunk = RaftNode(RaftConfig(1), log_of((1, Membership([1, 2])), (2, Membership([1]))))
+    assert not members(shrunk, configured=False).was_always_alone
+
+
 # Removal.
 
 

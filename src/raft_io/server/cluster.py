@@ -13,7 +13,7 @@ from raft_io.core.config import RaftConfig
 from raft_io.core.events import Event
 from raft_io.core.node import RaftNode
 from raft_io.core.types import Index, Membership, NodeId, Term
-from raft_io.errors import NotLeaderError, RaftError, RemovedError, WireError
+from raft_io.errors import IdentityError, NotLeaderError, RaftError, RemovedError, WireError
 from raft_io.server import frames
 from raft_io.server.address import Address
 from raft_io.server.calls import Calls
@@ -218,6 +218,16 @@ class Cluster:
 
     def objection(self, greeting: Greeting) -> str | None:
         """Why nothing is taken from who says this, if nothing is."""
+        if self.members_known.was_always_alone and not greeting.joining:
+            # Who is a member of this cluster knows this node from before it lost its data. Alone it would
+            # go on as a second cluster of the same name.
+            self._owner.end(
+                IdentityError(
+                    f"cluster {self._own.cluster_id!r} has members already (node {greeting.node} at "
+                    f"{greeting.address}), and none is known here: node {self.config.id} has lost its data; "
+                    "empty its data directory and start it with --join"
+                )
+            )
         return self.members_known.objection(greeting)
 
     def removal(self, node: NodeId) -> Index:

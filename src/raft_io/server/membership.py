@@ -111,6 +111,15 @@ class Members:
         self._peers.settled = True
         self._save()
 
+    @property
+    def was_always_alone(self) -> bool:
+        """Whether nothing here knows of any other member, now or before: neither the log, nor the table, nor
+        what is remembered of who was met."""
+        known, raft = self._peers, self._node
+        if not self._initial or known.joined or known.members or known.met:
+            return False
+        return not raft.log.membership_entries() and everyone(raft.membership) == {raft.id}
+
     def row(self, node: NodeId) -> Row | None:
         """A member's row in the replicated table, as far as it is applied here."""
         return self._peers.members.get(node)
@@ -208,7 +217,7 @@ class Members:
         and this node leads or follows. The leader alone would not do: who was away may know none that leads
         now."""
         raft = self._node
-        if raft.leader is None or node in everyone(raft.membership):
+        if raft.leader is None or node in everyone(raft.membership) or self.was_always_alone:
             return 0
         index = membership_index(raft)
         return index if index <= raft.commit_index and not raft.membership.outgoing else 0
