@@ -12,6 +12,7 @@ from raft_io import (
     RaftConfig,
     RaftNode,
     Receive,
+    Snapshot,
     StorageError,
     Tick,
     encode_membership,
@@ -286,6 +287,10 @@ def test_one_that_began_alone_and_met_nobody_was_always_alone() -> None:
     assert not met.was_always_alone
     shrunk = RaftNode(RaftConfig(1), log_of((1, Membership([1, 2])), (2, Membership([1]))))
     assert not members(shrunk, configured=False).was_always_alone
+    log = MemoryLog()
+    log.save_snapshot(Snapshot(5, 1, Membership([1]), b""))
+    restored = members(RaftNode(RaftConfig(1), log), configured=False)
+    assert not restored.was_always_alone, "from a backup: it has lost nothing"
 
 
 # Removal.

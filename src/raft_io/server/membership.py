@@ -114,11 +114,12 @@ class Members:
     @property
     def was_always_alone(self) -> bool:
         """Whether nothing here knows of any other member, now or before: neither the log, nor the table, nor
-        what is remembered of who was met."""
+        what is remembered of who was met. A snapshot may be a backup that was restored, or all that is left
+        of the entries that told of others."""
         known, raft = self._peers, self._node
         if not self._initial or known.joined or known.members or known.met:
             return False
-        return not raft.log.membership_entries() and everyone(raft.membership) == {raft.id}
+        return membership_index(raft) == 0 and everyone(raft.membership) == {raft.id}
 
     def row(self, node: NodeId) -> Row | None:
         """A member's row in the replicated table, as far as it is applied here."""
@@ -217,7 +218,7 @@ class Members:
         and this node leads or follows. The leader alone would not do: who was away may know none that leads
         now."""
         raft = self._node
-        if raft.leader is None or node in everyone(raft.membership) or self.was_always_alone:
+        if raft.leader is None or node in everyone(raft.membership):
             return 0
         index = membership_index(raft)
         return index if index <= raft.commit_index and not raft.membership.outgoing else 0
