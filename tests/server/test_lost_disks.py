@@ -61,6 +61,50 @@ def test_a_voter_whose_disk_is_lost_is_refused_until_it_joins_anew(
     assert all("raft-io serve --join" in line for line in said)
 
 
+def test_a_first_node_whose_disk_is_lost_does_not_begin_a_second_cluster(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with growing(tmp_path) as cluster:
+            await cluster.servers[1].propose(b"a")
+            for node in (2, 3):
+                await cluster.join(node)
+            await cluster.voters(1, 2, 3)
+            await cluster.stop(1)
+            shutil.rmtree(tmp_path / "node-1")
+            assert await cluster.servers[2].propose(b"b", timeout=20) == b"2"
+            first = await cluster.start(1)
+            with pytest.raises(
+                IdentityError, match=r"has members already .* has lost its data; empty .*--join"
+            ):
+                await asyncio.wait_for(first.wait_stopped(), 10)
+            await cluster.stop(1)
+            shutil.rmtree(tmp_path / "node-1")
+            again = await cluster.join(1)
+            await cluster.voters(1, 2, 3)
+            assert await again.read(lambda m: list(m.history), timeout=20) == [b"a", b"b"]
+
+    run(test)
+
+
+def test_a_node_that_is_alone_again_is_not_taken_for_one_that_lost_its_data(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with growing(tmp_path) as cluster:
+            await cluster.join(2)
+            await cluster.voters(1, 2)
+            await cluster.stop(2)
+            await cluster.stop(1)
+            # As an operator does it when node 2 is thought to be lost for good.
+            force_membership(tmp_path / "node-1" / "log", node_id=1, voters=[1])
+            await cluster.start(1)
+            assert await cluster.servers[1].propose(b"a", timeout=20) == b"1"
+            await cluster.servers[1].take_snapshot()
+            back = await cluster.again(2)
+            await asyncio.sleep(0.5)
+            assert await cluster.servers[1].propose(b"b") == b"2"
+            assert back.leader != 2
+
+    run(test)
+
+
 def test_the_one_whose_disk_came_back_is_refused_in_its_turn(tmp_path: Path) -> None:
     async def test() -> None:
         async with growing(tmp_path, size=3) as cluster:

@@ -12,6 +12,7 @@ from raft_io import (
     RaftConfig,
     RaftNode,
     Receive,
+    Snapshot,
     StorageError,
     Tick,
     encode_membership,
@@ -269,6 +270,27 @@ def test_the_listing_tells_what_is_known_of_everybody() -> None:
         3: MemberInfo("h:3", "outgoing", 0),
         4: MemberInfo("t:4", "learner", 44),
     }
+
+
+# A first node.
+
+
+def test_one_that_began_alone_and_met_nobody_was_always_alone() -> None:
+    raft = elect(RaftNode(RaftConfig(1)))
+    assert members(raft, configured=False).was_always_alone
+    assert not members(raft, configured=False, initial=False).was_always_alone, "it has joined"
+    assert not members(node()).was_always_alone
+    table, met = members(raft, configured=False), members(raft, configured=False)
+    table.adopt({2: Member("t:2", 0)}, 1)
+    assert not table.was_always_alone
+    met._peers.met[2] = 22
+    assert not met.was_always_alone
+    shrunk = RaftNode(RaftConfig(1), log_of((1, Membership([1, 2])), (2, Membership([1]))))
+    assert not members(shrunk, configured=False).was_always_alone
+    log = MemoryLog()
+    log.save_snapshot(Snapshot(5, 1, Membership([1]), b""))
+    restored = members(RaftNode(RaftConfig(1), log), configured=False)
+    assert not restored.was_always_alone, "from a backup: it has lost nothing"
 
 
 # Removal.

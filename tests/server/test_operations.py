@@ -16,10 +16,13 @@ from tests.server.support import Recorder
 
 from raft_io import (
     Membership,
+    MemoryLog,
     NotLeaderError,
+    RaftConfig,
     RaftError,
 )
 from raft_io.server import RaftServer
+from raft_io.server.operator import Leading
 
 # Transfers, and the end of a leader.
 
@@ -242,3 +245,44 @@ def test_the_advertised_address_is_the_one_that_others_use(tmp_path: Path) -> No
             assert await cluster.servers[2].propose(b"a", timeout=20) == b"1"
 
     run(test)
+
+
+class Office:
+    """A leader, as `Leading` sees it, that forgets a change which was asked for in an earlier term."""
+
+    def __init__(self) -> None:
+        self.config = RaftConfig(1, [2])
+        self.term = 1
+        self.id = 1
+        self.is_leader = True
+        self.commit_index = 0
+        self.membership = Membership([1, 2])
+        self.log = MemoryLog()
+        self.asked: list[int] = []
+        self.members_known = self
+
+    @property
+    def node(self) -> Any:
+        return self
+
+    def row(self, node: int) -> tuple[str, int]:
+        return (f"h:{node}", node)
+
+    async def operate(self, event: Any) -> None:
+        self.asked.append(self.term)
+        if self.term == 1:
+            self.term = 3  # it lost office and won it back before anybody could look
+        else:
+            self.membership = Membership(event.voters, event.learners)
+
+
+def test_a_leader_that_was_out_of_office_for_a_moment_is_asked_again() -> None:
+    office: Any = Office()
+    leading = Leading(office)
+
+    async def test() -> None:
+        deadline = asyncio.get_running_loop().time() + 5
+        assert await leading.move(Membership([1]), deadline) == 0
+
+    run(test)
+    assert office.asked == [1, 3]

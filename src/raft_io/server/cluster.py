@@ -13,7 +13,7 @@ from raft_io.core.config import RaftConfig
 from raft_io.core.events import Event
 from raft_io.core.node import RaftNode
 from raft_io.core.types import Index, Membership, NodeId, Term
-from raft_io.errors import NotLeaderError, RaftError, RemovedError, WireError
+from raft_io.errors import IdentityError, NotLeaderError, RaftError, RemovedError, WireError
 from raft_io.server import frames
 from raft_io.server.address import Address
 from raft_io.server.calls import Calls
@@ -129,6 +129,10 @@ class Cluster:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._removing: asyncio.TimerHandle | None = None
+        self._removal: Index = 0
+        self._arrived = (0, 0)
+        """What had come from a leader when the timer was set: the last index, and pieces of snapshots."""
+        self._pieces = 0
         self._parting: asyncio.TimerHandle | None = None
 
     # What operations and connections need of a server.
@@ -214,6 +218,16 @@ class Cluster:
 
     def objection(self, greeting: Greeting) -> str | None:
         """Why nothing is taken from who says this, if nothing is."""
+        if self.members_known.was_always_alone and not greeting.joining:
+            # Who is a member of this cluster knows this node from before it lost its data. Alone it would
+            # go on as a second cluster of the same name.
+            self._owner.end(
+                IdentityError(
+                    f"cluster {self._own.cluster_id!r} has members already (node {greeting.node} at "
+                    f"{greeting.address}), and none is known here: node {self.config.id} has lost its data; "
+                    "empty its data directory and start it with --join"
+                )
+            )
         return self.members_known.objection(greeting)
 
     def removal(self, node: NodeId) -> Index:
@@ -243,6 +257,7 @@ class Cluster:
         if kind in (frames.MESSAGE, frames.FORWARD, frames.REFUSED):
             if kind == frames.MESSAGE and frames.is_counted(body) and not self.members_known.counts(peer):
                 return
+            self._pieces += frames.is_piece(kind, body)
             self._owner.driver.receive(peer, kind, body)
             self._owner.schedule()
         elif kind == frames.CALL:
@@ -357,17 +372,32 @@ class Cluster:
         self._relink()
 
     def _check_removed(self, index: Index) -> None:
-        if self._removing is None and self.members_known.is_removed(index):
-            # A leader that is removed tells the others of it first, with its last heartbeat; and who asked
-            # this very node for its removal gets the answer.
-            delay = max(self.config.heartbeat_interval * self.tick_interval, PARTING)
-            loop = asyncio.get_running_loop()
-            self._removing = loop.call_later(delay, self._remove, index)
+        if not self.members_known.is_removed(index):
+            return
+        self._removal = max(self._removal, index)
+        if self._removing is None:
+            self._arm_removal()
 
-    def _remove(self, index: Index) -> None:
+    def _arm_removal(self) -> None:
+        # A leader that is removed tells the others of it first, with its last heartbeat; and who asked
+        # this very node for its removal gets the answer. Who was added again since, and does not know it
+        # yet, hears from the leader within an election timeout.
+        ticks = max(self.config.heartbeat_interval, self.config.election_timeout[1])
+        self._arrived = (self.node.log.last_index(), self._pieces)
+        loop = asyncio.get_running_loop()
+        self._removing = loop.call_later(max(ticks * self.tick_interval, PARTING), self._remove)
+
+    def _remove(self) -> None:
         self._removing = None
-        if self.members_known.is_removed(index):
-            self._callbacks.removed()
-            self._owner.end(
-                RemovedError(f"node {self.config.id} was removed from the cluster by the entry at {index}")
+        if not self.members_known.is_removed(self._removal):
+            return
+        if self._arrived != (self.node.log.last_index(), self._pieces):
+            # Nobody sends entries to a node that is no member: the one that says so may be yet to come.
+            self._arm_removal()
+            return
+        self._callbacks.removed()
+        self._owner.end(
+            RemovedError(
+                f"node {self.config.id} was removed from the cluster by the entry at {self._removal}"
             )
+        )

@@ -62,6 +62,7 @@ __all__ = [
     "encode_reply",
     "is_bulk",
     "is_counted",
+    "is_piece",
 ]
 
 PROTOCOL_VERSION: Final = 2
@@ -117,6 +118,11 @@ def encode(kind: int, body: bytes) -> bytes:
 def is_bulk(frame: bytes) -> bool:
     """Whether a frame is a piece of a snapshot: others may overtake it."""
     return len(frame) > 6 and frame[4] == MESSAGE and frame[6] == INSTALL_SNAPSHOT
+
+
+def is_piece(kind: int, body: bytes) -> bool:
+    """Whether a frame that arrived is a piece of a snapshot."""
+    return kind == MESSAGE and len(body) > 1 and body[1] == INSTALL_SNAPSHOT
 
 
 def is_counted(body: bytes) -> bool:

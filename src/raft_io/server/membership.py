@@ -111,6 +111,16 @@ class Members:
         self._peers.settled = True
         self._save()
 
+    @property
+    def was_always_alone(self) -> bool:
+        """Whether nothing here knows of any other member, now or before: neither the log, nor the table, nor
+        what is remembered of who was met. A snapshot may be a backup that was restored, or all that is left
+        of the entries that told of others."""
+        known, raft = self._peers, self._node
+        if not self._initial or known.joined or known.members or known.met:
+            return False
+        return membership_index(raft) == 0 and everyone(raft.membership) == {raft.id}
+
     def row(self, node: NodeId) -> Row | None:
         """A member's row in the replicated table, as far as it is applied here."""
         return self._peers.members.get(node)

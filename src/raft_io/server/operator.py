@@ -15,7 +15,7 @@ from raft_io.core.config import RaftConfig
 from raft_io.core.events import ChangeMembership, Event, TransferLeadership
 from raft_io.core.node import RaftNode
 from raft_io.core.status import FollowerStatus
-from raft_io.core.types import Index, Membership, NodeId, checked
+from raft_io.core.types import Index, Membership, NodeId, Term, checked
 from raft_io.errors import (
     MembershipChangeInProgressError,
     NotLeaderError,
@@ -227,7 +227,7 @@ class Leading:
         """Move to `target`, which may be the membership already, and wait until it is committed. Call it
         with the lock held."""
         node = self._node
-        asked = False
+        asked: Term | None = None
         await self._complete_table(target, deadline)
         while True:
             self.check(deadline)
@@ -235,7 +235,9 @@ class Leading:
             same = (now.voters, now.learners) == (target.voters, target.learners)
             if same and self._is_settled():
                 return membership_index(node)
-            if not same and not asked:
+            # A change that waited in a leader is gone when it loses office, also if it wins it back at once.
+            if not same and asked != node.term:
+                term = node.term
                 if node.id not in target.voters:
                     await self._step_aside(target, deadline)
                 try:
@@ -244,7 +246,7 @@ class Leading:
                     now = node.membership
                     if (now.voters, now.learners) != (target.voters, target.learners):
                         raise
-                asked = True
+                asked = term
             await self.pause(deadline)
 
     async def _step_aside(self, target: Membership, deadline: float) -> None:
