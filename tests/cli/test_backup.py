@@ -53,7 +53,7 @@ def test_a_backup_that_fails_leaves_nothing(
     failure: Exception | None, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = ready()
-    server.snapshot = Snapshot(50, 4, Membership([1]), Damaged())  # type: ignore[arg-type]
+    server.snapshot = Snapshot(50, 4, Membership([1]), Damaged())
     server.failure = failure
     with running(server) as node:
         assert expected in error(capsys, "backup", str(tmp_path / "file"), "--node", node)

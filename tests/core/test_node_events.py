@@ -7,10 +7,13 @@ from collections.abc import Callable
 
 import pytest
 from tests.support import (
+    TOP,
+    TracingLog,
     ack,
     applied,
     ask,
     campaign,
+    compacted_log,
     default_leader,
     drain,
     feed,
@@ -27,13 +30,18 @@ from raft_io import (
     AppendEntries,
     AppendEntriesReply,
     ChangeMembership,
+    EntryKind,
     Event,
+    HardState,
     InstallSnapshotReply,
+    LogEntry,
     Membership,
     MembershipChanged,
     MembershipChangeInProgressError,
+    Message,
     NotLeaderError,
     OverloadedError,
+    PreVote,
     PreVoteReply,
     Propose,
     RaftConfig,
@@ -44,7 +52,9 @@ from raft_io import (
     ReadIndexRequest,
     ReadReady,
     Receive,
+    RequestVote,
     RequestVoteReply,
+    Snapshot,
     SnapshotTaken,
     StorageError,
     Synced,
@@ -289,7 +299,60 @@ def test_a_leader_that_has_left_is_told_in_its_status() -> None:
     assert (node.membership, node.status.followers) == (Membership([2, 3]), ())
 
 
+def test_the_status_tells_each_members_part() -> None:
+    node = leading()
+    step(node, ChangeMembership([1, 4, 5], [6]))
+    parts = [follower.part for follower in node.status.followers]
+    assert parts == ["outgoing", "outgoing", "voter", "voter", "learner"]
+
+
 def test_a_question_of_a_term_that_is_over_is_not_sent() -> None:
     node = RaftNode(RaftConfig(1, [2, 3]).with_election_timeout(10, 10))
     feed(node, *[Tick()] * 10, Receive(RequestVoteReply(5, False, 2)))
     assert drain(node) == []
+
+
+# What a log may hold at the start, and at the end of all indexes.
+
+
+def test_a_node_starts_where_its_logs_snapshot_ends() -> None:
+    log = compacted_log(Snapshot(5, 2, Membership([1, 2, 3]), b"state"), [2])
+    for applied_, start in ((0, 5), (4, 5), (6, 6)):
+        assert RaftNode(RaftConfig(1), log, applied=applied_).commit_index == start
+
+
+def test_a_log_with_an_entry_that_holds_no_membership_is_refused() -> None:
+    log = log_of([1])
+    log.append([LogEntry(1, 2, b"nonsense", EntryKind.MEMBERSHIP)])
+    with pytest.raises(StorageError, match="while adopt log"):
+        RaftNode(RaftConfig(1), log)
+
+
+def test_a_change_needs_room_for_its_two_entries() -> None:
+    node = leading()
+    node._state.last_index = TOP - 2
+    with pytest.raises(OverloadedError, match="the log is full"):
+        node.feed(CHANGE)
+
+
+@pytest.mark.parametrize("deferred_sync", [False, True])
+def test_what_fails_in_a_drain_kills_the_node(deferred_sync: bool) -> None:
+    class Broken(TracingLog):
+        def entries(self, first: int, last: int) -> list[LogEntry]:
+            raise OSError(5, "Input/output error")
+
+        def membership_entries(self) -> list[LogEntry]:
+            return []
+
+    node = RaftNode(RaftConfig(1, [2, 3]), Broken([1], HardState(1)), deferred_sync=deferred_sync)
+    node.feed(Receive(AppendEntries(1, 2, 1, 1, (), 1)))
+    for _ in range(2):
+        with pytest.raises(StorageError, match="Input/output error"):
+            node.drain()
+
+
+@pytest.mark.parametrize("message", [RequestVote(9, 2, 9, 9), PreVote(9, 2, 9, 9)], ids=repr)
+def test_whom_a_follower_does_not_listen_to(message: Message) -> None:
+    node = follower()
+    receive(node, message)
+    assert (node.term, node.leader) == (1, 3)

@@ -182,7 +182,7 @@ class Workload:
         meta = SnapshotMeta(index, term, MEMBERS, len(data), data_checksum(data))
         first = min(100, len(data) - 1)
         assert self.log.receive_snapshot(meta, 0, data[:first]) is None
-        whole = self.log.receive_snapshot(meta, first, data[first:])
+        whole: bytes | SnapshotData | None = self.log.receive_snapshot(meta, first, data[first:])
         assert whole is not None
         return whole
 

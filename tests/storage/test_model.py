@@ -157,7 +157,7 @@ class WalMachine(RuleBasedStateMachine):
         if half:
             assert self.log.receive_snapshot(meta, 0, b"?") is None
             assert self.log.receive_snapshot(meta, 0, data[:half]) is None
-        whole = self.log.receive_snapshot(meta, half, data[half:])
+        whole: bytes | SnapshotData | None = self.log.receive_snapshot(meta, half, data[half:])
         assert whole is not None
         return whole
 

@@ -50,6 +50,13 @@ def record(fs: MemoryFileSystem) -> list[dict[str, object]]:
 # A forced membership
 
 
+def test_two_forced_logs_are_told_apart_by_their_terms() -> None:
+    fs = owned(filled(0))
+    plain = force_membership(DATA, fs.copy(), node_id=1, voters=[1])
+    leapt = force_membership(DATA, fs.copy(), node_id=1, voters=[1], leap=77)
+    assert (leapt.index, leapt.term) == (plain.index, plain.term + 77)
+
+
 @pytest.mark.parametrize("snapshot", [0, 20, 40])
 def test_a_membership_is_forced_behind_everything_in_the_log(snapshot: int) -> None:
     fs = owned(filled(snapshot))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ from raft_io.storage.inspect import SnapshotInfo, entries, in_use, log_directory
 from raft_io.storage.recover import force_membership, salvage
 
 __all__ = ["add_arguments", "run"]
+
+MAX_LEAP: Final = 1 << 20
+"""Two nodes that were both forced, against all advice, are told apart by their terms."""
 
 FLAG: Final = "--yes-i-lost-a-majority"
 
@@ -147,7 +151,8 @@ def _force(options: argparse.Namespace, where: str, owner: identity.Identity) ->
     if not options.json:
         for line in report:
             print(line)
-    done = force_membership(where, node_id=options.id, voters=voters, now=_now())
+    leap = secrets.randbelow(MAX_LEAP)
+    done = force_membership(where, node_id=options.id, voters=voters, leap=leap, now=_now())
     if options.json:
         print_json({"id": options.id, "index": done.index, "term": done.term, "voters": voters, "lost": lost})
     else:

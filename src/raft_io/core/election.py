@@ -87,7 +87,7 @@ def _time_out(st: State) -> None:
 
 
 def _may_campaign(st: State) -> bool:
-    return not durability.stalled(st) and st.term + 1 < MAX and st.last_index + 1 < MAX
+    return not st.passive and not durability.stalled(st) and st.term + 1 < MAX and st.last_index + 1 < MAX
 
 
 def _campaign(st: State, force: bool) -> None:

@@ -9,9 +9,9 @@ from mypy_extensions import i64, mypyc_attr
 
 from raft_io.core.messages import Message, checked_message
 from raft_io.core.types import (
+    Contents,
     Index,
     NodeId,
-    SnapshotData,
     Value,
     checked,
     checked_bytes,
@@ -128,9 +128,9 @@ class SnapshotTaken(Value):
     __slots__ = ("data", "index")
     __match_args__: ClassVar[tuple[str, ...]] = ("index", "data")
 
-    def __init__(self, index: Index, data: bytes | SnapshotData) -> None:
+    def __init__(self, index: Index, data: Contents) -> None:
         self.index: i64 = checked(index, "index")
-        self.data: bytes | SnapshotData = checked_data(data)
+        self.data: Contents = checked_data(data)
 
 
 @final

@@ -10,11 +10,11 @@ from mypy_extensions import i64, mypyc_attr
 
 from raft_io.core.types import (
     MEMBERSHIP,
+    Contents,
     HardState,
     Index,
     LogEntry,
     Snapshot,
-    SnapshotData,
     SnapshotMeta,
     Term,
 )
@@ -95,7 +95,7 @@ class RaftLog(ABC):
         """
         raise StorageError("save a snapshot", f"{type(self).__name__} keeps no snapshots")
 
-    def receive_snapshot(self, meta: SnapshotMeta, offset: int, chunk: bytes) -> bytes | SnapshotData | None:
+    def receive_snapshot(self, meta: SnapshotMeta, offset: int, chunk: bytes) -> Contents | None:
         """Stage a piece of an incoming snapshot. Returns the whole, for `save_snapshot`, once it is complete
         (`offset + len(chunk) == meta.size`); before that, or if what was staged proves to be damaged and was
         dropped, `None`.
@@ -249,7 +249,7 @@ class MemoryLog(RaftLog):
         self._base = snapshot.index
         self._base_term = snapshot.term
 
-    def receive_snapshot(self, meta: SnapshotMeta, offset: int, chunk: bytes) -> bytes | SnapshotData | None:
+    def receive_snapshot(self, meta: SnapshotMeta, offset: int, chunk: bytes) -> Contents | None:
         if offset == 0:
             self._staged.clear()
             self._staged_size = 0

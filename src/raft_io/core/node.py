@@ -51,7 +51,18 @@ from raft_io.core.messages import (
 )
 from raft_io.core.state import LEADER, State
 from raft_io.core.status import FollowerStatus, Status
-from raft_io.core.types import MAX, NOBODY, HardState, Index, Membership, NodeId, Role, Term, checked
+from raft_io.core.types import (
+    MAX,
+    NOBODY,
+    HardState,
+    Index,
+    Membership,
+    NodeId,
+    Role,
+    Term,
+    checked,
+    checked_bool,
+)
 from raft_io.errors import (
     MembershipChangeInProgressError,
     NotLeaderError,
@@ -180,6 +191,17 @@ class RaftNode:
     def membership(self) -> Membership:
         """Who takes part: the last membership in the log, committed or not."""
         return self._state.membership
+
+    @property
+    def passive(self) -> bool:
+        """Whether it never campaigns, not even when told to. For a node that has lost its disk: while it
+        catches up, the memberships in its log may be those in which it was a voter before, perhaps the only
+        one. A driver sets it until the node has seen that its earlier life is over."""
+        return self._state.passive
+
+    @passive.setter
+    def passive(self, passive: bool) -> None:
+        self._state.passive = checked_bool(passive, "passive")
 
     @property
     def pending(self) -> bool:

@@ -12,8 +12,8 @@ from raft_io.core.state import LEADER, Staging, State
 from raft_io.core.terms import term_of
 from raft_io.core.types import (
     MAX,
+    Contents,
     Snapshot,
-    SnapshotData,
     SnapshotMeta,
     data_size,
     read_data,
@@ -35,7 +35,7 @@ def request(st: State, actions: list[Action]) -> None:
         actions.append(TakeSnapshot(st.last_applied, term_of(st, st.last_applied)))
 
 
-def taken(st: State, index: i64, data: bytes | SnapshotData) -> None:
+def taken(st: State, index: i64, data: Contents) -> None:
     """The state machine's state at `index` was captured: keep it, and let the log go up to there."""
     if index <= st.snapshot_index or index > st.last_applied or st.restoring is not None:
         return

@@ -177,6 +177,7 @@ class State:
         "now",
         "outbox",
         "outgoing",
+        "passive",
         "pending_change",
         "plain",
         "pre_vote",
@@ -261,6 +262,9 @@ class State:
         """Whether this node is a voter, of either majority, as far as it knows."""
         self.pending_change: Membership | None = None
         """A change that waits until this leader has committed an entry of its own term."""
+
+        self.passive: bool = False
+        """It must not campaign, whatever its log says of the members."""
 
         # Candidates.
         self.prevoting: bool = False

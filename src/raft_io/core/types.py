@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, Final, TypeAlias, final
+from typing import Any, ClassVar, Final, TypeAlias, final
 
 from mypy_extensions import i64, mypyc_attr
 
 __all__ = [
+    "Contents",
     "EntryKind",
     "HardState",
     "Index",
@@ -219,23 +220,21 @@ class SnapshotData(ABC):
     def read(self, offset: int, size: int, /) -> bytes:
         """The `size` bytes from `offset` on; fewer only at the end. Raises `StorageError`."""
 
-    @classmethod
-    def __subclasshook__(cls, other: type) -> bool:
-        # Only for this class itself: what can be read is not thereby one of a backend's own.
-        return hasattr(other, "read") if cls is SnapshotData else NotImplemented
 
+Contents: TypeAlias = Any
+"""What a snapshot holds: `bytes`, or anything that has what a `SnapshotData` has. Not spelled as a union, for
+compiled code would take that at its word."""
 
 _PRIME: Final = 2**63 - 25
 
 
-def checked_data(data: bytes | SnapshotData) -> bytes | SnapshotData:
+def checked_data(data: Contents) -> Contents:
     """`data` if it is `bytes` or has what a `SnapshotData` has; `TypeError` or `ValueError` otherwise."""
     if isinstance(data, bytes):
         return data
-    if not isinstance(data, SnapshotData):
+    if not hasattr(data, "read"):
         raise TypeError(f"data must be bytes or a SnapshotData, not {type(data).__name__}")
     for name in ("size", "checksum"):
-        # It is the caller's own class: what it has is seen only here.
         number: object = getattr(data, name, None)
         if not isinstance(number, int):
             raise TypeError(f"data.{name} must be an int, not {type(number).__name__}")
@@ -243,25 +242,26 @@ def checked_data(data: bytes | SnapshotData) -> bytes | SnapshotData:
     return data
 
 
-def data_size(data: bytes | SnapshotData) -> i64:
+def data_size(data: Contents) -> i64:
     """Bytes of a snapshot's contents."""
-    return len(data) if isinstance(data, bytes) else data.size
+    size: i64 = len(data) if isinstance(data, bytes) else data.size
+    return size
 
 
-def data_checksum(data: bytes | SnapshotData) -> i64:
+def data_checksum(data: Contents) -> i64:
     """The checksum by which two transfers of the same snapshot are told from those of different ones."""
     if isinstance(data, bytes):
         # The bytes as one number, modulo a prime: a fingerprint that needs nothing but integers.
         fingerprint: i64 = int.from_bytes(data, "little") % _PRIME
         return fingerprint
-    return data.checksum
+    checksum: i64 = data.checksum
+    return checksum
 
 
-def read_data(data: bytes | SnapshotData, offset: i64, size: i64) -> bytes:
+def read_data(data: Contents, offset: i64, size: i64) -> bytes:
     """Up to `size` bytes of a snapshot's contents."""
-    if isinstance(data, bytes):
-        return data[offset : offset + size]
-    return data.read(offset, size)
+    piece: bytes = data[offset : offset + size] if isinstance(data, bytes) else data.read(offset, size)
+    return piece
 
 
 @final
@@ -276,13 +276,13 @@ class Snapshot(Value):
     __slots__ = ("data", "index", "membership", "term")
     __match_args__: ClassVar[tuple[str, ...]] = ("index", "term", "membership", "data")
 
-    def __init__(self, index: Index, term: Term, membership: Membership, data: bytes | SnapshotData) -> None:
+    def __init__(self, index: Index, term: Term, membership: Membership, data: Contents) -> None:
         self.index: i64 = checked(index, "index")
         self.term: i64 = checked(term, "term")
         if not isinstance(membership, Membership):
             raise TypeError(f"membership must be a Membership, not {type(membership).__name__}")
         self.membership: Membership = membership
-        self.data: bytes | SnapshotData = checked_data(data)
+        self.data: Contents = checked_data(data)
 
 
 @final

@@ -38,7 +38,7 @@ from raft_io.core.events import (
 from raft_io.core.log import RaftLog
 from raft_io.core.messages import origin_of
 from raft_io.core.node import RaftNode
-from raft_io.core.types import Index, NodeId, Role, Snapshot, SnapshotData, Term
+from raft_io.core.types import Contents, Index, NodeId, Role, Snapshot, Term
 from raft_io.errors import NotLeaderError, OverloadedError, RaftError, TransferInProgressError, WireError
 from raft_io.server import envelope, frames
 from raft_io.server.envelope import Member
@@ -51,7 +51,8 @@ from raft_io.server.snapshots import Capture, Snapshots, not_taken, restore
 __all__ = ["Driver", "Output"]
 
 MAX_TICKS: int = 4096
-"""Ticks fed in one turn; a process that was suspended for longer has missed all there was to miss."""
+"""Ticks fed in one turn, or those of two election timeouts if they are more: a process that was suspended for
+longer has missed all there was to miss."""
 
 MAX_HELD: int = 4096
 """Frames that wait for the disk; above it they are dropped: a disk that hangs must not fill the memory."""
@@ -117,6 +118,7 @@ class Driver:
         self._machine = machine
         self._sessions = Sessions(machine)
         self._requests = Requests(nonce, config.election_timeout[1])
+        self._max_ticks = max(MAX_TICKS, 2 * config.election_timeout[1])
         self._reads = Reads(nonce())
         self._tick_interval = tick_interval
         self._clock = now
@@ -199,7 +201,7 @@ class Driver:
             raise OverloadedError(f"{self._snapshots.asking} wait for a snapshot here; try again later")
         self._snapshots.ask(waiter)
 
-    def snapshot_taken(self, index: Index, data: bytes | SnapshotData) -> None:
+    def snapshot_taken(self, index: Index, data: Contents) -> None:
         """What `Output.capture` wrote is there, as `data`."""
         if self._snapshots.index == index:
             self._events.append(SnapshotTaken(index, data))
@@ -295,7 +297,7 @@ class Driver:
         if self._slept:
             self._slept = False
             passed = 1
-        for _ in range(min(passed, MAX_TICKS)):
+        for _ in range(min(passed, self._max_ticks)):
             self.node.feed(TICK)
         self._ticks += passed
         self._requests.expire(now)
@@ -312,7 +314,11 @@ class Driver:
             if self._snapshots.settling:
                 self._snapshots.durable(event.ticket)
         elif isinstance(event, SnapshotTaken):
-            self._snapshots.saved()
+            saved = self.node.log.snapshot()
+            if saved is not None and saved.index >= event.index:
+                self._snapshots.saved()
+            else:
+                self._snapshots.failed(RaftError("no snapshot: this node does not know the members yet"))
 
     def _feed_forwarded(self, output: Output) -> None:
         forwarded = self._forwarded

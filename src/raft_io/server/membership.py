@@ -267,7 +267,10 @@ class Members:
         row = self._peers.members.get(self._node.id)
         if row is not None and row[1] == self._own[1] and self._peers.joined == 0:
             self._peers.joined = applied
-        self._save()
+            # From here on it may lead. Had it forgotten that, it could wait for a leader for ever.
+            self._file.save()
+        else:
+            self._save()
 
     def _save(self) -> None:
         try:

@@ -130,6 +130,7 @@ class Shell:
             greeting = Greeting(self.cluster_id, self.config.id, incarnation, own)
             self._links = links
             self._cluster = Cluster(self, greeting, members, links, self._callbacks)
+            self.driver.node.passive = members.is_joining
             await links.serve(self._cluster)
         except BaseException:
             await links.close()
@@ -320,6 +321,7 @@ class Shell:
         """Let everybody notice what has changed. Returns what this server cannot go on with."""
         try:
             self._cluster.after_turn(output)
+            self.driver.node.passive = self._cluster.members_known.is_joining
         except Exception as error:
             return error
         leader = self.driver.node.leader

@@ -72,6 +72,7 @@ def force_membership(
     node_id: NodeId,
     voters: Iterable[NodeId],
     learners: Iterable[NodeId] = (),
+    leap: int = 0,
     now: str | None = None,
 ) -> Forced:
     """Make `voters` the members of the cluster that the node `node_id`, whose log is in `path`, is to go on
@@ -81,7 +82,9 @@ def force_membership(
     lost. Do this on one of the nodes that are left, the one with the longest log; the others must come back
     with empty directories. A node that was given up and comes back after all is another cluster.
 
-    `now` goes into the record of what was done. Raises `ValueError` if `node_id` is not among `voters`,
+    `leap` is added to the term of the entry: a random number, so that two nodes that were both forced,
+    against all advice, never take each other's entries for their own. `now` goes into the record of what was
+    done. Raises `ValueError` if `node_id` is not among `voters`,
     `IdentityError` if the directory is that of another node, `StorageError` if the log cannot be opened.
     """
     disk = OsFileSystem() if fs is None else fs
@@ -95,7 +98,7 @@ def force_membership(
     _check_owner(disk, os.path.dirname(directory), node_id)
     with WalLog.open(directory, fs=disk) as log:
         before = _membership_of(log)
-        term = max(log.hard_state().term, log.last_term()) + 1
+        term = max(log.hard_state().term, log.last_term()) + 1 + leap
         index = log.last_index() + 1
         if max(term, index) >= MAX:
             raise StorageError("force a membership", "there is no term or index left")

@@ -11,11 +11,11 @@ from typing import Final, final
 from raft_io.core.log import RaftLog, check_contiguous, check_truncation
 from raft_io.core.types import (
     MEMBERSHIP,
+    Contents,
     HardState,
     Index,
     LogEntry,
     Snapshot,
-    SnapshotData,
     SnapshotMeta,
     Term,
 )
@@ -314,11 +314,11 @@ class WalLog(RaftLog):
         self._base = snapshot.index + 1
         self._handed = snapshot.index
 
-    def receive_snapshot(self, meta: SnapshotMeta, offset: int, chunk: bytes) -> bytes | SnapshotData | None:
+    def receive_snapshot(self, meta: SnapshotMeta, offset: int, chunk: bytes) -> Contents | None:
         with self._lock:
             self._check_usable()
         try:
-            received: SnapshotData | None = self._files.receive(meta, offset, chunk)
+            received: Contents | None = self._files.receive(meta, offset, chunk)
         except OSError as error:
             raise StorageError.wrap(f"write a snapshot to {self._segments.path}", error) from error
         return received
