@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import pytest
 from tests.server.growing import Growing, growing
@@ -22,7 +22,7 @@ from raft_io import (
     RaftError,
 )
 from raft_io.server import RaftServer
-from raft_io.server.operator import Leading
+from raft_io.server.operator import Leading, Operator
 
 # Transfers, and the end of a leader.
 
@@ -40,6 +40,33 @@ def test_leadership_goes_to_whom_it_is_told_from_any_node(tmp_path: Path) -> Non
             assert after != before
 
     run(test, seconds=60)
+
+
+@pytest.mark.parametrize(("target", "asked"), [(None, [2]), (3, [2, 3])])
+def test_a_transfer_to_anybody_is_asked_of_one_leader_only(target: int | None, asked: list[int]) -> None:
+    """Who asks may see the new leader before the old one's answer, which then comes to nothing."""
+
+    class Node:
+        id, leader, term = 1, 2, 7
+
+    class Asking:
+        asked: ClassVar[list[int]] = []
+
+        async def ask(self, leader: int, *rest: Any, **options: Any) -> dict[str, Any]:
+            self.asked.append(leader)
+            if leader == 2:
+                Node.leader, Node.term = 3, 8
+                raise NotLeaderError(3)
+            return {"leader": leader}
+
+    server: Any = type("Server", (), {"node": Node})
+    calls: Any = Asking()
+
+    async def test() -> None:
+        assert await Operator(server, calls).transfer(target, 5.0) == 3
+
+    run(test)
+    assert Asking.asked == asked
 
 
 def test_a_transfer_that_cannot_be_is_refused_or_given_up(tmp_path: Path) -> None:

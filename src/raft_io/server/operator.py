@@ -93,21 +93,30 @@ class Operator:
         """Hand leadership over; returns who leads once this node knows it as well."""
         fields = {"target": None if target is None else int(checked(target, "target"))}
         end = asyncio.get_running_loop().time() + timeout
-        leader = int((await self.ask_leader(frames.TRANSFER, fields, timeout))["leader"])
+        # To anybody: another leader that is asked as well would hand over once more.
+        answer = await self.ask_leader(frames.TRANSFER, fields, timeout, first_only=target is None)
+        leader = int(answer["leader"])
         await until(lambda: self._server.node.leader == leader, end)
         return leader
 
-    async def ask_leader(self, operation: int, fields: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """What the leader answers. Whoever leads is asked until one has answered. Raises what it says, or
+    async def ask_leader(
+        self, operation: int, fields: dict[str, Any], timeout: float, *, first_only: bool = False
+    ) -> dict[str, Any]:
+        """What the leader answers. Whoever leads is asked until one has answered; with `first_only` nobody
+        but the first, and if another leads then, the answer says just that. Raises what the leader says, or
         `NotLeaderError` when none was found in time; `TimeoutError`: one was asked, the outcome is
         unknown."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
+        first: NodeId | None = None
         asked = False
         while True:
             leader = self._server.node.leader
             left = end - loop.time()
             if leader is not None and left > 0:
+                if first_only and first is not None and leader != first:
+                    return {"leader": leader}
+                first = leader
                 try:
                     return await self._ask(leader, operation, fields | {"timeout": left}, left)
                 except (NotLeaderError, TransferInProgressError):
