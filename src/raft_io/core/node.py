@@ -139,7 +139,9 @@ class RaftNode:
         try:
             adoption.recover(self._state)
         except ValueError as error:
-            raise StorageError("adopt log", f"an entry that holds no membership: {error}") from error
+            failure = StorageError("adopt log", f"an entry that holds no membership: {error}")
+            failure.__cause__ = error  # compiled, `raise ... from` does not keep it
+            raise failure from failure.__cause__
 
     @classmethod
     def with_log(cls, config: RaftConfig, log: RaftLog) -> RaftNode:

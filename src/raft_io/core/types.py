@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final, TypeAlias, final
 
@@ -206,7 +205,7 @@ class Membership(Value):
 
 
 @mypyc_attr(native_class=False)
-class SnapshotData(ABC):
+class SnapshotData:
     """The contents of a snapshot that need not be in memory: `size` in bytes, a `checksum` of all of it, and
     `read`. Two with the same size and checksum hold the same bytes.
 
@@ -216,9 +215,11 @@ class SnapshotData(ABC):
     size: int
     checksum: int
 
-    @abstractmethod
     def read(self, offset: int, size: int, /) -> bytes:
-        """The `size` bytes from `offset` on; fewer only at the end. Raises `StorageError`."""
+        """The `size` bytes from `offset` on; fewer only at the end. Raises `StorageError`.
+
+        Whoever derives from this class brings a `read`; this one raises `TypeError`."""
+        raise TypeError(f"{type(self).__name__} has no read of its own")
 
 
 Contents: TypeAlias = Any

@@ -85,14 +85,13 @@ class Snapshotter:
     async def _run(self, capture: Capture) -> None:
         try:
             data = await asyncio.to_thread(self._write, capture)
+            self._task = None
+            if not self._stopping:
+                self._taken(capture.index, data)
         except Exception as error:
             self._task = None
             if not self._stopping:
                 self._failed(capture.index, error)
-        else:
-            self._task = None
-            if not self._stopping:
-                self._taken(capture.index, data)
 
     def _write(self, capture: Capture) -> bytes | SnapshotData:
         writer = self._log.snapshot_writer()
