@@ -95,13 +95,18 @@ def test_contents_need_not_derive_from_it() -> None:
     assert Snapshot(7, 2, MEMBERS, contents).data is contents
 
 
-def test_snapshot_data_without_a_read_of_its_own_says_so() -> None:
+def test_snapshot_data_itself_is_abstract() -> None:
+    abstract: Any = SnapshotData
+    with pytest.raises(TypeError, match="abstract"):
+        abstract()
+
     class Incomplete(SnapshotData):
         size = 1
         checksum = 1
 
-    with pytest.raises(TypeError, match="Incomplete has no read of its own"):
-        Incomplete().read(0, 1)
+    incomplete: Any = Incomplete
+    with pytest.raises(TypeError, match="abstract"):
+        incomplete()
 
 
 @pytest.mark.parametrize("name", ["size", "checksum"])

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Final, TypeAlias, final
 
 from mypy_extensions import i64, mypyc_attr
 
+from raft_io.core._contents import SnapshotData
+
 __all__ = [
     "Contents",
     "EntryKind",
@@ -202,24 +204,6 @@ class Membership(Value):
             f"Membership(voters={listed(self.voters)}, learners={listed(self.learners)}, "
             f"outgoing={listed(self.outgoing)})"
         )
-
-
-@mypyc_attr(native_class=False)
-class SnapshotData:
-    """The contents of a snapshot that need not be in memory: `size` in bytes, a `checksum` of all of it, and
-    `read`. Two with the same size and checksum hold the same bytes.
-
-    Anything with these three is taken for one; deriving from this class is not needed.
-    """
-
-    size: int
-    checksum: int
-
-    def read(self, offset: int, size: int, /) -> bytes:
-        """The `size` bytes from `offset` on; fewer only at the end. Raises `StorageError`.
-
-        Whoever derives from this class brings a `read`; this one raises `TypeError`."""
-        raise TypeError(f"{type(self).__name__} has no read of its own")
 
 
 Contents: TypeAlias = Any
