@@ -53,7 +53,7 @@ $(VENV)/.created:
 # What an earlier build left would be installed too, even of files that are gone.
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)
 	rm -rf build
-	@echo "Building raft-io. With a C compiler it is compiled, which takes a minute or two."
+	@echo "Building raft-io. With a C compiler it is compiled, which takes a few minutes on a small machine; it prints nothing meanwhile."
 	$(PIP) '.[fast]'
 	@$(BIN)/python -c "import raft_io; print('raft-io is installed in $(VENV),', \
 		'compiled.' if raft_io.COMPILED else 'interpreted: that is slower, and a C compiler mends it.')"

@@ -149,6 +149,6 @@ def test_the_words_of_the_errors() -> None:
 def test_wrap_chains_any_exception() -> None:
     source = OSError(28, "No space left on device")
     error = raft_io.StorageError.wrap("append entries", source)
-    assert str(error) == "log storage error while append entries: [Errno 28] No space left on device"
+    assert str(error) == "log storage error while append entries: No space left on device"
     assert error.__cause__ is source
     assert raft_io.StorageError.wrap("sync log", TimeoutError()).detail == "TimeoutError"

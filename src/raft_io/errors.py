@@ -69,6 +69,14 @@ class NotLeaderError(RaftError):
         return f"not the leader; current leader is node {self.leader}"
 
 
+def _detail(context: str, source: BaseException) -> str:
+    """What an exception says, of the operating system's without the number."""
+    if not isinstance(source, OSError) or not source.strerror:
+        return str(source) or type(source).__name__
+    path = source.filename
+    return source.strerror if path is None or str(path) in context else f"{source.strerror}: {path}"
+
+
 class StorageError(RaftError):
     """The log could not do what was asked of it. Fatal: what is on the disk is no longer known.
 
@@ -90,7 +98,7 @@ class StorageError(RaftError):
     @classmethod
     def wrap(cls, context: str, source: BaseException) -> StorageError:
         """A `StorageError` made of any exception, which becomes its cause."""
-        error = StorageError(context, str(source) or type(source).__name__)
+        error = StorageError(context, _detail(context, source))
         error.__cause__ = source
         return error
 

@@ -45,7 +45,7 @@ class Damaged:
 @pytest.mark.parametrize(
     ("failure", "expected"),
     [
-        (None, "the answer was cut short, or is none"),
+        (None, "the answer was cut short"),
         (RaftError("the server stops"), "the server stops"),
     ],
 )

@@ -99,7 +99,7 @@ def test_a_mistake_is_named(tmp_path: Path, line: str, expected: str) -> None:
     ("peers", "expected"),
     [
         ("3", 'peers must be a table such as { 1 = "127.0.0.1:7101" }, not 3'),
-        ('{ one = "127.0.0.1:1" }', 'peers has the id "one": ids are whole numbers'),
+        ('{ one = "127.0.0.1:1" }', 'peers has the id "one": an id is a whole number, 0 or more'),
         ('{ 1 = "127.0.0.1:1", 01 = "127.0.0.1:2" }', "peers has the id 1 twice"),
         ('{ 1 = "nowhere" }', "peers of node 1 is wrong: 'nowhere' is no address"),
         ("{ 1 = 7101 }", "peers of node 1 must be an address"),

@@ -187,7 +187,7 @@ def test_a_path_without_a_log(action: str, tmp_path: Path, capsys: pytest.Captur
         assert main(["wal", action, str(path)]) == 1
         captured = capsys.readouterr()
         assert captured.out == ""
-        assert captured.err == f"raft-io: log storage error while open {path}: there is no log\n"
+        assert captured.err == f"raft-io: there is no log in {path}\n"
 
 
 def test_a_log_of_a_newer_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
-import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import h11
 
 from raft_io.cli.errors import CommandFailedError
-from raft_io.server.address import Address
+from raft_io.server.address import Address, reason_of
 
 __all__ = ["NodeRefusedError", "UnreachableError", "ask", "download", "get_status"]
 
@@ -89,6 +87,7 @@ async def _answer(
 ) -> AsyncIterator[tuple[h11.Response, AsyncIterator[bytes]]]:
     """An answer's head, and its body in pieces."""
     writer: asyncio.StreamWriter | None = None
+    begun = False
     try:
         async with asyncio.timeout(timeout):
             reader, writer = await asyncio.open_connection(address.host, address.port, limit=BLOCK)
@@ -97,24 +96,19 @@ async def _answer(
             response = await _next(http, reader)
             while not isinstance(response, h11.Response):
                 response = await _next(http, reader)
+            begun = True
             yield response, _blocks(http, reader)
     except TimeoutError:
         raise UnreachableError(f"{address} does not answer within {timeout:g} seconds") from None
     except (h11.RemoteProtocolError, asyncio.IncompleteReadError) as error:
-        raise UnreachableError(f"{address}: the answer was cut short, or is none") from error
+        if begun:
+            raise UnreachableError(f"{address}: the answer was cut short") from error
+        raise UnreachableError(f"{address} does not answer as HTTP: give a node's http address") from error
     except OSError as error:
-        raise UnreachableError(f"cannot reach {address}: {_reason(error)}") from error
+        raise UnreachableError(f"cannot reach {address}: {reason_of(error)}") from error
     finally:
         if writer is not None:
             writer.close()
-
-
-def _reason(error: OSError) -> str:
-    if error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
-    # A name that is not known, or, where a name has several addresses, the errors of all of them.
-    text = error.strerror or str(error)
-    return text if "Connect call failed" not in text else os.strerror(errno.ECONNREFUSED)
 
 
 def _request(http: h11.Connection, writer: asyncio.StreamWriter, method: str, path: str, body: Any) -> bytes:

@@ -24,6 +24,7 @@ __all__ = [
     "SETTINGS",
     "Values",
     "add_options",
+    "complaint",
     "complete",
     "leave_peers",
     "read_file",
@@ -119,7 +120,7 @@ def _peers(value: Any) -> dict[int, str]:
     peers: dict[int, str] = {}
     for key, address in value.items():
         if not (key.isascii() and key.isdigit()):
-            raise _WrongValueError(f"has the id {_shown(key)}: ids are whole numbers")
+            raise _WrongValueError(f"has the id {_shown(key)}: an id is a whole number, 0 or more")
         if int(key) in peers:
             raise _WrongValueError(f"has the id {int(key)} twice")
         try:
@@ -213,7 +214,7 @@ RAFT_OPTIONS: Final[dict[str, Setting]] = {
 """The options of `RaftConfig`, by its names."""
 
 SETTINGS: Final[dict[str, Setting]] = {
-    "id": Setting(INTEGER, "the node's id (required)"),
+    "id": Setting(INTEGER, "the node's id, a whole number, 0 or more (required)"),
     "cluster_id": Setting(TEXT, "the cluster's name; nodes of another are refused (raft-io)"),
     "data_dir": Setting(PATH, "where the log lives, relative to the file (required)"),
     "listen": Setting(ADDRESS, "where peers connect (this node's address in peers)"),
@@ -297,10 +298,19 @@ def leave_peers(values: Values) -> None:
         values.setdefault("listen", own)
 
 
-def complete(values: Values, source: str) -> Values:
+def complaint(source: str | None, error: object) -> UsageError:
+    """What is wrong with settings from `source`, a file; `None`: all of them are options, and called so."""
+    text = str(error)
+    if source is not None:
+        return UsageError(f"{source}: {text}")
+    name, space, rest = text.partition(" ")
+    return UsageError(f"{_option(name)}{space}{rest}" if name in SETTINGS else text)
+
+
+def complete(values: Values, source: str | None) -> Values:
     """`values` with what follows from the others, everything required there and in agreement.
 
-    `source` says in messages where they are from.
+    `source` says in messages where they are from, as for `complaint`.
     """
     whole = dict(values)
     own = whole.get("peers", {}).get(whole.get("id"))
@@ -308,22 +318,25 @@ def complete(values: Values, source: str) -> Values:
         whole.setdefault("listen", own)
     for name in REQUIRED:
         if name not in whole:
+            if source is None:
+                raise UsageError(f"{_option(name)} is missing; give it, or a file with --config")
             raise UsageError(f"{source}: setting {_shown(name)} is missing; add it, or give {_option(name)}")
     if "join" in whole and whole.get("peers"):
-        raise UsageError(f"{source}: a node begins a cluster with peers, or joins one: not both")
+        raise complaint(source, "a node begins a cluster with peers, or joins one: not both")
     if whole.get("learner") and "join" not in whole:
-        raise UsageError(f"{source}: learner needs join; see also raft-io members add")
+        raise complaint(source, "learner needs join; see also raft-io members add")
     if whole.get("peers") and own is None:
-        raise UsageError(f"{source}: peers must name this node too: there is no node {whole['id']} in it")
+        raise complaint(source, f"peers must name this node too: there is no node {whole['id']} in it")
     options = {name: whole[name] for name in RAFT_OPTIONS if name in whole}
     try:
         config = RaftConfig(whole["id"], whole.get("peers", {})).replace(**options)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{source}: {error}") from error
+        raise complaint(source, error) from error
     if config.heartbeat_interval >= config.election_timeout[0]:
-        raise UsageError(
-            f"{source}: heartbeat_interval ({config.heartbeat_interval} ticks) must be below "
-            f"the minimum of election_timeout ({config.election_timeout[0]} ticks)"
+        raise complaint(
+            source,
+            f"heartbeat_interval ({config.heartbeat_interval} ticks) must be below "
+            f"the minimum of election_timeout ({config.election_timeout[0]} ticks)",
         )
     return whole
 

@@ -34,8 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `raft-io dev`."""
     parser.add_argument(
         "--nodes",
-        type=int,
-        choices=range(1, MAX_NODES + 1),
+        type=_nodes,
         default=3,
         metavar="N",
         help="how many nodes, 1 to 9 (3)",
@@ -44,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where everything is kept (data)"
     )
     parser.add_argument("--base-port", type=int, default=7000, metavar="PORT", help="see above (7000)")
+
+
+def _nodes(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= MAX_NODES):
+        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_NODES}, not {text}")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, Final, NoReturn
 
 from raft_io._version import __version__
 from raft_io.cli import backup, bench, dev, members, recover, restore, serve, snapshot, status, transfer, wal
@@ -29,6 +30,8 @@ COMMANDS = {
 }
 """Each module has `add_arguments(parser)` and `run(options) -> int`; its docstring is its help."""
 
+COLUMNS: Final = 79
+
 INTERRUPTED = 130
 """The exit status of a program that SIGINT ended, as shells have it."""
 
@@ -40,19 +43,44 @@ class Parser(argparse.ArgumentParser):
         self.exit(MISUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
+class CommandParser(Parser):
+    """Of a command, or of an action of one: what it does not know is its own error, not that of all."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As the base class, but nothing is left over."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, []
+
+
+def wrapped(text: str) -> str:
+    """A text as it fits a terminal, paragraph by paragraph."""
+    return "\n\n".join(
+        [
+            textwrap.fill(
+                " ".join(paragraph.split()), COLUMNS, break_on_hyphens=False, break_long_words=False
+            )
+            for paragraph in text.split("\n\n")
+        ]
+    )
+
+
 def parser() -> Parser:
     """The parser of the whole command line."""
     top = Parser(
         prog="raft-io", description="A replicated, durable store, and its tools.", allow_abbrev=False
     )
     top.add_argument("--version", action="version", version=f"raft-io {__version__}")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    commands = top.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
+    )
     for name, module in COMMANDS.items():
         about = (module.__doc__ or "").strip()
         sub = commands.add_parser(
             name,
             help=about.partition("\n")[0],
-            description=about,
+            description=wrapped(about),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

@@ -34,15 +34,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(work=_list)
     add_node_options(parser)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
-    listing = actions.add_parser("list", help="list them, as without an action")
-    add = actions.add_parser("add", help="add a node, or tell a new address of one that is a member")
-    add.add_argument("id", type=node_id, metavar="ID")
+
+    def action_of(name: str, about: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = actions.add_parser(name, help=about, description=about)
+        return made
+
+    listing = action_of("list", "list them, as without an action")
+    add = action_of("add", "add a node, or tell a new address of one that is a member")
+    add.add_argument("id", type=node_id, metavar="ID", help="the node's id")
     add.add_argument("address", type=_address, metavar="HOST:PORT", help="where its peers reach it")
     add.add_argument("--learner", action="store_true", help="it stays a learner")
-    remove = actions.add_parser("remove", help="remove a node; its process ends")
-    remove.add_argument("id", type=node_id, metavar="ID")
-    promote = actions.add_parser("promote", help="make a learner a voter, once it has caught up")
-    promote.add_argument("id", type=node_id, metavar="ID")
+    remove = action_of("remove", "remove a node; its process ends")
+    remove.add_argument("id", type=node_id, metavar="ID", help="the member's id")
+    promote = action_of("promote", "make a learner a voter, once it has caught up")
+    promote.add_argument("id", type=node_id, metavar="ID", help="the learner's id")
     add_node_options(listing, inner=True)
     for action, work in ((add, _add), (remove, _remove), (promote, _promote)):
         add_node_options(action, timeout=TIMEOUT, inner=True)

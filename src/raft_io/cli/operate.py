@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import math
+import os
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
 
 from raft_io.cli.client import NodeRefusedError, UnreachableError, ask
 from raft_io.cli.errors import CommandFailedError
+from raft_io.errors import NotLeaderError
 from raft_io.server.address import Address
 
 __all__ = ["DEFAULT_NODE", "Operator", "add_node_options", "node_id", "print_json", "seconds"]
@@ -44,7 +47,7 @@ def seconds(text: str) -> float:
 def node_id(text: str) -> int:
     """An argument's node id."""
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < 2**63):
-        raise argparse.ArgumentTypeError(f"{text!r} is no id of a node: ids are whole numbers")
+        raise argparse.ArgumentTypeError(f"{text!r} is no id of a node: an id is a whole number, 0 or more")
     return int(text)
 
 
@@ -101,10 +104,22 @@ class Operator:
             except NodeRefusedError as error:
                 if error.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
                     raise
-                failures.append(error)
+                failures.append(_explained(error))
         if len(failures) == 1:
+            if str(failures[0]).endswith(os.strerror(errno.ECONNREFUSED)):
+                raise UnreachableError(
+                    f"{failures[0]}; is the node running? --node HOST:PORT asks another one"
+                )
             raise failures[0]
         raise CommandFailedError("; ".join([str(error) for error in failures]))
+
+
+def _explained(error: NodeRefusedError) -> NodeRefusedError:
+    """A node that knows no leader says so in the words of a server; here it is the cluster that has none."""
+    if error.kind != "NotLeader" or str(error) != str(NotLeaderError()):
+        return error
+    text = "no leader: a majority of the voters must run; see raft-io status"
+    return NodeRefusedError(error.status_code, error.kind, text, error.retryable)
 
 
 def print_json(value: Any) -> None:

@@ -51,13 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything, then make the directories."""
-    nodes = [config.complete(config.read_file(path), str(path)) for path in options.config]
-    _check_one_cluster(nodes, options.config)
-    for path, values in zip(options.config, nodes, strict=True):
-        _check_empty(path, values)
     try:
         with options.file.open("rb") as file:
             source = BackupFile(file, str(options.file))
+            nodes = [config.complete(config.read_file(path), str(path)) for path in options.config]
+            _check_one_cluster(nodes, options.config)
+            for path, values in zip(options.config, nodes, strict=True):
+                _check_empty(path, values)
             source.verify()
             for values in nodes:
                 _make(values, source)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from raft_io.cli import config
-from raft_io.cli.errors import CommandFailedError, UsageError, removal
+from raft_io.cli.errors import CommandFailedError, removal
 from raft_io.cli.limits import max_clients, raise_open_files
 from raft_io.errors import RaftError, RemovedError
 from raft_io.kv.server import MAX_CLIENTS, RespServer
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     if "join" in given and "peers" not in given:
         config.leave_peers(values)
     values.update(given)
-    source = "without a file" if options.config is None else str(options.config)
+    source = None if options.config is None else str(options.config)
     values = config.complete(values, source)
     server = _server(values, source)
     _log_to_stderr(values.get("log_level", "info"))
@@ -93,7 +93,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def _server(values: config.Values, source: str) -> RaftServer:
+def _server(values: config.Values, source: str | None) -> RaftServer:
     taken = ("cluster_id", "tick_interval", "max_command_bytes", *JOINING, *config.RAFT_OPTIONS)
     options = {name: values[name] for name in taken if name in values}
     try:
@@ -106,7 +106,7 @@ def _server(values: config.Values, source: str) -> RaftServer:
             **options,
         )
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{source}: {error}") from error
+        raise config.complaint(source, error) from error
 
 
 async def _serve(server: RaftServer, values: config.Values, stop_on_eof: bool) -> None:

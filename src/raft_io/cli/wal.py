@@ -36,12 +36,16 @@ __all__ = ["add_arguments", "in_words", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `raft-io wal`."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    inspect = actions.add_parser("inspect", help="show what is in it")
+    what = "show what is in the log: its snapshots, segments, term, vote, last entry and members"
+    inspect = actions.add_parser("inspect", help=what, description=what)
     inspect.add_argument("--records", action="store_true", help="each record too: what one sync wrote")
     inspect.add_argument("--entries", action="store_true", help="each entry too")
-    check = actions.add_parser("verify", help="check all of it; status 1 if it is damaged")
+    what = "check all of the log; status 1 if it is damaged"
+    check = actions.add_parser("verify", help=what, description=what)
     for action, work in ((inspect, _inspect), (check, _verify)):
-        action.add_argument("path", type=Path, metavar="PATH")
+        action.add_argument(
+            "path", type=Path, metavar="PATH", help="a node's data directory, or the log in it"
+        )
         action.add_argument("--json", action="store_true", help="print JSON, a line for each thing found")
         action.set_defaults(work=work)
 

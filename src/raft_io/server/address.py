@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 
-__all__ = ["LOOPBACK", "Address"]
+__all__ = ["LOOPBACK", "Address", "reason_of"]
 
 LOOPBACK = "127.0.0.1"
 
@@ -36,3 +38,15 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Why nobody could be reached, for people: without numbers of errors, and without the address once more.
+    Empty if the error does not say."""
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    # A name that is not known, or, where a name has several addresses, the errors of all of them.
+    text = error.strerror or str(error)
+    return text if "Connect call failed" not in text else os.strerror(errno.ECONNREFUSED)

@@ -15,7 +15,7 @@ from raft_io.core.node import RaftNode
 from raft_io.core.types import Membership, NodeId, checked
 from raft_io.errors import RaftError, WireError
 from raft_io.server import frames
-from raft_io.server.address import Address
+from raft_io.server.address import Address, reason_of
 from raft_io.server.calls import raise_described
 from raft_io.server.envelope import Member
 from raft_io.server.frames import Frames, Greeting
@@ -28,6 +28,8 @@ log = logging.getLogger("raft_io.server")
 
 ANSWER_TIMEOUT: Final = 2 * ROUND
 """Seconds for which a joiner waits for an answer."""
+
+NO_ANSWER: Final = "no answer; is that the peer address (listen) of a node, not its Redis or HTTP address?"
 
 FIRST_DELAY: Final = 0.05
 LONGEST_DELAY: Final = 1.0
@@ -166,6 +168,12 @@ class Joiner:
 
     async def run(self) -> None:
         """Ask until this node is what it wants to be."""
+        if self._server.members_known.is_joining and not self._contacts():
+            log.warning(
+                "node %s has not joined yet: give --join HOST:PORT, or empty its data directory "
+                "to begin a new cluster",
+                self._server.node.id,
+            )
         delay = FIRST_DELAY
         while not self._done():
             answered = False
@@ -197,7 +205,7 @@ class Joiner:
                 answer = await request(contact, self._server.greeting, self._learner)
             raise_described(answer)
         except (OSError, RaftError, TimeoutError, ValueError) as error:
-            reason = str(error) or "no answer"
+            reason = reason_of(error) or NO_ANSWER
             if reason not in self._complaints:
                 self._complaints.add(reason)
                 log.warning("node %s: cannot join through %s: %s", self._server.node.id, contact, reason)

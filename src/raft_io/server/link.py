@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, cast
 from raft_io.core.types import NodeId
 from raft_io.errors import WireError
 from raft_io.server import frames
-from raft_io.server.address import Address
+from raft_io.server.address import Address, reason_of
 from raft_io.server.frames import Frames, Greeting
 
 __all__ = ["Host", "Link", "objection"]
@@ -309,7 +309,7 @@ class Link:
             self._failures += 1
             # One that starts at the same time does not listen yet: no line for that.
             if not isinstance(error, ConnectionRefusedError) or self._failures > QUIET_FAILURES:
-                self._complain(str(error) or "no answer")
+                self._complain(reason_of(error) or "no answer")
             connection.drop()
             return None
         except asyncio.CancelledError:

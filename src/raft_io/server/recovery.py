@@ -6,9 +6,10 @@ import logging
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from raft_io.core.config import RaftConfig
-from raft_io.errors import IdentityError
+from raft_io.errors import IdentityError, RaftError
 from raft_io.storage import (
     FileSystem,
     Identity,
@@ -19,8 +20,12 @@ from raft_io.storage import (
     has_identity,
     open_identity,
 )
+from raft_io.storage.identity import read_identity
+from raft_io.storage.inspect import RecordInfo, SegmentInfo, log_directory, walk
 
 __all__ = ["Recovered", "recover"]
+
+START_OVER: Final = "; it has joined nothing yet: remove it to start over"
 
 log = logging.getLogger("raft_io.server")
 
@@ -44,9 +49,14 @@ def recover(fs: FileSystem, data_dir: Path, cluster_id: str, config: RaftConfig)
     """
     voters = [] if config.joins else sorted([config.id, *config.peers])
     returns = has_identity(fs, data_dir)
-    identity = open_identity(
-        fs, data_dir, cluster_id, config.id, voters, lambda: 1 + secrets.randbelow(2**63 - 1)
-    )
+    try:
+        identity = open_identity(
+            fs, data_dir, cluster_id, config.id, voters, lambda: 1 + secrets.randbelow(2**63 - 1)
+        )
+    except IdentityError as error:
+        if returns and _has_joined_nothing(fs, data_dir):
+            raise IdentityError(f"{error}{START_OVER}") from error
+        raise
     if returns:
         check_log(fs, data_dir)
     wal = WalLog.open(data_dir / "log", fs=fs)
@@ -60,6 +70,20 @@ def recover(fs: FileSystem, data_dir: Path, cluster_id: str, config: RaftConfig)
     return Recovered(identity, _initial(config, identity), wal, peers)
 
 
+def _has_joined_nothing(fs: FileSystem, data_dir: Path) -> bool:
+    """Whether the directory was made to join a cluster, and nothing has come from one so far."""
+    try:
+        found = read_identity(fs, data_dir)
+        if found.voters:
+            return False
+        for item in walk(log_directory(data_dir, fs), fs):
+            if not isinstance(item, SegmentInfo) and not (isinstance(item, RecordInfo) and not item.entries):
+                return False
+    except (RaftError, OSError):
+        return False
+    return True
+
+
 def _check_voters(data_dir: Path, identity: Identity, wal: WalLog, voters: list[int]) -> None:
     if wal.snapshot() is not None or wal.membership_entries():
         if voters and tuple(voters) != identity.voters:
@@ -71,7 +95,12 @@ def _check_voters(data_dir: Path, identity: Identity, wal: WalLog, voters: list[
     if voters == [identity.node_id] and not identity.voters:
         return  # it has joined, or is about to: that needs no peers
     if voters:
-        check_voters(data_dir, identity, voters)
+        try:
+            check_voters(data_dir, identity, voters)
+        except IdentityError as error:
+            if not identity.voters and not wal.last_index():
+                raise IdentityError(f"{error}{START_OVER}") from error
+            raise
     elif identity.voters and wal.last_index() == 0:
         raise IdentityError(
             f"{data_dir.absolute()} was made for an initial voter, which has never written anything: "

@@ -18,7 +18,7 @@ from raft_io.storage.fs import FileSystem
 from raft_io.storage.names import SUFFIX
 from raft_io.storage.sealed import read_sealed, seal, unseal
 
-__all__ = ["Identity", "check_log", "check_voters", "has_identity", "open_identity"]
+__all__ = ["Identity", "check_log", "check_voters", "has_identity", "open_identity", "read_identity"]
 
 VERSION: Final = 1
 FILE_NAME: Final = "identity.json"
@@ -77,6 +77,12 @@ def decode(data: bytes, path: str) -> Identity:
         raise CorruptLogError(f"read {WHAT}", f"it makes no sense: {error!r}", path, 0) from error
 
 
+def read_identity(fs: FileSystem, data_dir: str | os.PathLike[str]) -> Identity:
+    """The identity of a directory that has one. Raises `StorageError` or `OSError`."""
+    path = os.path.join(os.path.abspath(data_dir), FILE_NAME)
+    return decode(read_sealed(fs, path, WHAT), path)
+
+
 def open_identity(
     fs: FileSystem,
     data_dir: str | os.PathLike[str],
@@ -123,7 +129,7 @@ def _check_salvaged(where: str, names: list[str], made: Identity) -> None:
     if made.voters:
         raise IdentityError(
             f"{where} holds a log that was salvaged: what its node acknowledged may be gone, so that it may "
-            "only come back by joining, as a learner: raft-io serve --join"
+            "only come back by joining: raft-io serve --join HOST:PORT"
         )
 
 

@@ -71,6 +71,13 @@ STEP: Final = 1 << 16
 """Bytes read at a time: what a sector that cannot be read takes with it."""
 
 
+class NoLogError(StorageError):
+    """There is no log where one was looked for; `context` says where."""
+
+    def __str__(self) -> str:
+        return f"{self.detail} in {self.context}"
+
+
 def log_directory(path: str | os.PathLike[str], fs: FileSystem | None = None) -> str:
     """The directory with the log's files: `path`, or `log` in it. Raises `StorageError` if there is none."""
     disk = OsFileSystem() if fs is None else fs
@@ -84,7 +91,7 @@ def log_directory(path: str | os.PathLike[str], fs: FileSystem | None = None) ->
             raise StorageError.wrap(f"list {candidate}", error) from error
         if any(NAME.fullmatch(name) or SNAPSHOT_NAME.fullmatch(name) for name in names):
             return candidate
-    raise StorageError(f"open {where}", "there is no log")
+    raise NoLogError(where, "there is no log")
 
 
 def in_use(path: str | os.PathLike[str], fs: FileSystem | None = None) -> bool:
