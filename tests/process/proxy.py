@@ -25,7 +25,6 @@ class Proxies:
         self._apart: frozenset[frozenset[int]] = frozenset()
         self._loop = asyncio.new_event_loop()
         self._healed = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -39,15 +38,11 @@ class Proxies:
 
     async def _listen(self, node: int, target: int) -> int:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.add(task)
             try:
                 await self._serve(node, target, reader, writer)
             except (OSError, asyncio.CancelledError):
                 pass  # one side is gone, or the test has ended
             finally:
-                self._tasks.discard(task)
                 writer.transport.abort()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=BLOCK)
@@ -127,10 +122,13 @@ class Proxies:
         async def end() -> None:
             for server in self._servers:
                 server.close()
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await asyncio.sleep(0)  # what was aborted is closed in the next turn
+            await asyncio.sleep(0.01)
+            # Also those that were let in a moment ago.
+            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0.01)
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
