@@ -1,5 +1,5 @@
-"""What a large snapshot holds. Not compiled (its name keeps it out): the children of a compiled class that is not
-native are not taken for its own."""
+"""What a large snapshot holds. Not compiled, as its name sees to: a compiled class that is not native
+does not take interpreted children for its own."""
 
 from __future__ import annotations
 
