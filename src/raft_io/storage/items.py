@@ -95,6 +95,7 @@ Item = SegmentInfo | RecordInfo | SnapshotInfo | Finding
 
 
 def segment_info(header: SegmentHeader, path: str) -> SegmentInfo:
+    """What the header of the segment at `path` tells."""
     return SegmentInfo(
         path,
         int(header.number),
