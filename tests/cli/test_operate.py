@@ -130,6 +130,15 @@ def test_a_node_that_cannot_do_it_now_is_not_the_last_word(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("command", [["transfer"], ["members", "remove", "2"]], ids=" ".join)
+def test_a_cluster_without_a_leader(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    server = ready()
+    server.failure = NotLeaderError(None)
+    with running(server) as node:
+        text = error(capsys, *command, "--node", node)
+    assert text.endswith("no leader: a majority of the voters must run; see raft-io status")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -205,3 +205,8 @@ def test_a_restore_that_was_cut_short_does_not_start_as_an_empty_node(
     with pytest.raises(IdentityError, match="no log"):
         check_log(OsFileSystem(), tmp_path / "node-1")
     assert "is not empty" in error(capsys, "restore", str(backup), f"--config={path}")
+
+
+def test_the_backup_is_looked_at_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = error(capsys, "restore", str(tmp_path / "none"), f"--config={tmp_path / 'no.toml'}")
+    assert text.endswith("none: No such file or directory")

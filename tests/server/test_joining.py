@@ -14,6 +14,7 @@ from tests.server.hosts import TICK, eventually, listener, lone, run, warnings
 from tests.server.support import Recorder
 
 from raft_io import (
+    IdentityError,
     Membership,
     NotLeaderError,
     RaftError,
@@ -131,7 +132,7 @@ def test_a_joiner_waits_for_a_member_that_is_not_there_yet(
             await cluster.stop(1)
 
     run(test)
-    complaints = [line for line in warnings(caplog) if "Connect call failed" in line]
+    complaints = [line for line in warnings(caplog) if "Connection refused" in line]
     assert len(complaints) == 1, complaints
 
 
@@ -280,5 +281,53 @@ def test_what_is_no_server_to_join_is_an_error(said: bytes, error: type[Exceptio
             await joining.request(
                 Address("127.0.0.1", port), frames.Greeting("raft-io", 2, 7, "h:1", True), False
             )
+
+    run(test)
+
+
+def _joiner(tmp_path: Path, join: str | None, cluster_id: str = "raft-io", peers: Any = None) -> RaftServer:
+    return RaftServer(
+        8,
+        Recorder(),
+        listen=0,
+        peers=peers or {},
+        join=join,
+        cluster_id=cluster_id,
+        data_dir=tmp_path / "node-8",
+        tick_interval=TICK,
+    )
+
+
+def test_a_directory_that_never_joined_says_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with _joiner(tmp_path, "127.0.0.1:1"):
+            pass
+        async with _joiner(tmp_path, None):
+            await eventually(lambda: any("give --join HOST:PORT" in line for line in warnings(caplog)))
+        for other in (
+            _joiner(tmp_path, "127.0.0.1:1", "other"),
+            _joiner(tmp_path, None, peers={8: "127.0.0.1:0", 9: "127.0.0.1:1"}),
+        ):
+            with pytest.raises(IdentityError, match=r"; it has joined nothing yet: remove it to start over$"):
+                await other.start()
+
+    run(test)
+
+
+def test_a_joiner_that_gets_no_answer_asks_whether_the_address_is_right(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raft_io.server.joining.ANSWER_TIMEOUT", 0.05)
+
+    async def test() -> None:
+        silent = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
+        port = silent.sockets[0].getsockname()[1]
+        async with _joiner(tmp_path, f"127.0.0.1:{port}"):
+            await eventually(
+                lambda: any("not its Redis or HTTP address?" in line for line in warnings(caplog))
+            )
+        silent.close()
 
     run(test)
