@@ -23,6 +23,12 @@ FLAG = "--yes-i-lost-a-majority"
 SEGMENT = "0000000000000001.wal"
 
 
+@pytest.fixture(autouse=True)
+def no_leap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The random part of a forced term is none here."""
+    monkeypatch.setattr("secrets.randbelow", lambda bound: 0)
+
+
 def everything(folder: Path) -> dict[Path, bytes]:
     """The contents of all files."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -141,7 +141,11 @@ def _left(keys: Keyspace, key: bytes, base: int, unit: int) -> bytes:
     if record is None:
         return _NO_KEY
     when = records.when(record)
-    return _NO_EXPIRY if when == 0 else resp.integer((when - base + unit // 2) // unit)
+    if when == 0:
+        return _NO_EXPIRY
+    # Rounded without an intermediate sum, which at the end of time would not fit in 64 bits.
+    left = when - base
+    return resp.integer(left // unit + (left % unit + unit // 2) // unit)
 
 
 def ttl(keys: Keyspace, args: list[bytes], protocol: int) -> bytes:
