@@ -99,9 +99,27 @@ class Contact:
             return False
         if was.role is Role.LEADER:
             return True
+        return self._heard(member) and (was.leader is not None or config.lease_reads)
+
+    def granted(self, member: Member, message: PreVote | PreVoteReply) -> None:
+        """A pre-vote is refused while a leader is heard, and by a leader."""
+        node = member.node
+        if (
+            node is None
+            or member.mode.batches
+            or member.mode.deferred
+            or not isinstance(message, PreVoteReply)
+        ):
+            return
+        hears = node.is_leader or (node.leader is not None and self._heard(member))
+        assert not (hears and message.vote_granted), (
+            f"node {node.id} hears {node.leader}, but sends {message}"
+        )
+
+    def _heard(self, member: Member) -> bool:
+        """Whether a leader spoke within the shortest election timeout."""
         heard = self.leader.get(member.id)
-        recently = heard is not None and member.ticks - heard < config.election_timeout[0]
-        return recently and (was.leader is not None or config.lease_reads)
+        return heard is not None and member.ticks - heard < member.config.election_timeout[0]
 
     def ticked(self, member: Member, node: RaftNode) -> None:
         """A leader that has not heard from a quorum for the longest election timeout has stepped down."""

@@ -25,6 +25,8 @@ class Link:
     """Bytes of their commands."""
     piece: tuple[int, int] | None = None
     """The snapshot's index and the offset of the piece under way."""
+    sent: int = 0
+    """The leader's tick at which that was sent."""
 
 
 class Flow:
@@ -82,8 +84,11 @@ class Flow:
         assert (message.size, message.checksum) == (len(data), checksum_of(snapshot)), f"{message}"
         link = self.links.setdefault((member.id, to), Link())
         piece = (message.index, message.offset)
-        assert link.piece in (None, piece), f"{message} to {to} beside {link.piece}"
+        if link.piece is not None:
+            assert link.piece == piece, f"{message} to {to} beside {link.piece}"
+            assert member.ticks - link.sent >= config.election_timeout[0], f"{message} to {to} again, so soon"
         link.piece = piece
+        link.sent = member.ticks
 
 
 def checksum_of(snapshot: Snapshot) -> int:

@@ -153,7 +153,9 @@ class Checker:
         disk = member.log.disk.hard_state(member.id)
         assert send.to != member.id, "a message to itself"
         if isinstance(message, PreVote | PreVoteReply):
-            return  # they promise nothing
+            # They promise nothing.
+            self.contact.granted(member, message)
+            return
         assert disk.term >= message.term, f"node {member.id} may forget the term of {message}"
         current = disk.term == message.term
         match message:

@@ -12,6 +12,7 @@ from tests.sim import requests
 from tests.sim.check_contact import before
 from tests.sim.checks import Checker
 from tests.sim.member import Member, Mode
+from tests.sim.quorums import decides
 
 from raft_io import Membership, Message, NodeId, RaftConfig, Receive, Send, Synced, TimeoutNow, wire
 
@@ -159,7 +160,7 @@ class Cluster:
             case Op.CUT:
                 self.cuts.add((member.id, self.members[b % len(self.members)].id))
             case Op.ISOLATE:
-                self._isolate(member)
+                self._isolate(member, a, b)
             case Op.SPLIT:
                 self._split(a)
             case Op.HEAL:
@@ -202,8 +203,8 @@ class Cluster:
 
     def _network(self, op: Op, a: int) -> None:
         if op is Op.RELEASE:
-            if self.delayed:
-                self.in_flight.insert(0, self.delayed.pop(a % len(self.delayed)))
+            for _ in range(min(1 + a % 4, len(self.delayed))):
+                self._deliver(self.delayed.pop(a % len(self.delayed)))
             return
         if not self.in_flight:
             return
@@ -218,7 +219,7 @@ class Cluster:
             self.delayed.append(self.in_flight.pop(place))
             del self.delayed[:-MOST_DELAYED]
         else:
-            self.in_flight.append(self.in_flight[place])
+            (self.delayed if a % 2 else self.in_flight).append(self.in_flight[place])
 
     def _deliver(self, packet: Packet) -> None:
         member = self.checker.members[packet.to]
@@ -247,8 +248,15 @@ class Cluster:
                 if syncing and member.tickets:
                     member.finish_sync(len(member.tickets) - 1, feed_first=True)
 
-    def _isolate(self, member: Member) -> None:
+    def _isolate(self, member: Member, a: int, b: int) -> None:
+        """One node, most often a leader; at times learners still hear it, or one other node."""
+        leaders = [each for each in self.members if each.node is not None and each.node.is_leader]
+        if leaders and b % 4:
+            member = leaders[a % len(leaders)]
+        near = self.members[b % len(self.members)]
         for other in self.members:
+            if (b % 4 == 2 and not decides(member.membership, other.id)) or (b % 4 == 3 and other is near):
+                continue
             self.cuts.add((member.id, other.id))
             self.cuts.add((other.id, member.id))
 
@@ -266,12 +274,17 @@ class Cluster:
         if not up:
             return
         leaders = [each for each in up if each.node is not None and each.node.is_leader]
-        leader = leaders[a % len(leaders)] if leaders and b % 16 else up[a % len(up)]
+        leaders.sort(key=lambda each: each.node.term if each.node else 0)
+        leader = up[a % len(up)]
+        if leaders and b % 16:
+            leader = leaders[-1] if a % 4 else leaders[a % len(leaders)]
         match op:
             case Op.PROPOSE:
                 self.propose(leader, b"%d" % self.proposed * (b % 4))
             case Op.READ:
-                requests.read(self.checker, leader if b % 3 == 0 else up[a % len(up)])
+                # A leader may be one that was deposed, or one that knows little yet.
+                for each in leaders if leaders and b % 2 else [up[a % len(up)]]:
+                    requests.read(self.checker, each)
             case Op.MEMBERS:
                 ids = list(self.checker.members)
                 requests.change(leader, requests.some_change(leader, ids, a * 256 + b))

@@ -58,9 +58,10 @@ def _restart(cluster: Cluster, member: Member) -> None:
 
 
 def is_frantic(config: RaftConfig) -> bool:
-    """Whether elections need not succeed under this timing."""
+    """Whether elections need not succeed under this timing, or not last."""
     low, high = config.election_timeout
-    return low == high or config.heartbeat_interval >= low
+    drift = config.lease_margin if config.lease_reads else 0
+    return low == high or config.heartbeat_interval + drift >= low
 
 
 def _stop_disturbers(cluster: Cluster) -> None:
@@ -165,12 +166,12 @@ def _reads(cluster: Cluster, leader: Member) -> None:
     assert reads.ready_count >= before + len(readers), "reads failed, though all is well"
 
 
-def _keeps_calm(cluster: Cluster, ticks: int) -> None:
-    """Nobody who is well stands for election, whatever those do who were removed."""
+def _keeps_calm(cluster: Cluster, ticks: int, without: NodeId = -1) -> None:
+    """Nobody who is well stands for election, whatever those do who were removed, or cut off (`without`)."""
     leader = leader_of(cluster)
     assert leader is not None and leader.node is not None
     term = leader.node.term
-    members = [cluster.checker.members[who] for who in members_of(leader.membership)]
+    members = [cluster.checker.members[who] for who in members_of(leader.membership) if who != without]
     for _ in range(ticks):
         _pass(cluster)
         for member in members:
@@ -248,6 +249,29 @@ def _changes_members(cluster: Cluster, rng: random.Random) -> None:
     _keeps_calm(cluster, QUIET)
 
 
+def _is_cut_off(cluster: Cluster, rng: random.Random) -> None:
+    """One that hears nobody, or is not heard either, disturbs nobody: not then, and not when it is back."""
+    leader = leader_of(cluster)
+    assert leader is not None
+    others = sorted(leader.membership.voters - {leader.id})
+    config = leader.config
+    if len(others) < 2 or not config.pre_vote:
+        return
+    deaf = rng.choice(others)
+    silent = rng.random() < 0.5
+    for member in cluster.members:
+        cluster.cuts.add((member.id, deaf))
+        if silent:
+            cluster.cuts.add((deaf, member.id))
+    _keeps_calm(cluster, 2 * config.election_timeout[1] + QUIET, without=deaf)
+    cluster.cuts.clear()
+    _pass(cluster)
+    _pass(cluster)
+    _progress(cluster, b"undisturbed")
+    _keeps_calm(cluster, QUIET)
+    assert leader_of(cluster) is leader, "the leader was disturbed"
+
+
 def _compacts(cluster: Cluster, rng: random.Random) -> None:
     """The leader compacts; everybody still has everything after the next command, and after a restart."""
     leader = leader_of(cluster)
@@ -264,5 +288,6 @@ DEEDS: tuple[Callable[[Cluster, random.Random], None], ...] = (
     _hands_over,
     _gives_up,
     _changes_members,
+    _is_cut_off,
     _compacts,
 )

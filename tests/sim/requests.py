@@ -81,8 +81,10 @@ def some_change(member: Member, ids: Sequence[NodeId], number: int) -> ChangeMem
         voters.discard(rng.choice(sorted(voters)))
     elif kind == 4 and len(voters) > 1:
         voters.discard(member.id)
-    elif kind in (5, 6) and others:
+    elif kind == 5 and others:
         learners.add(rng.choice(others))
+    elif kind == 6:
+        learners = set(others)
     elif kind == 7 and len(voters) > 1:
         learners.add(rng.choice(sorted(voters)))
         voters -= learners

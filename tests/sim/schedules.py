@@ -97,8 +97,9 @@ CALM: dict[Op, int] = {
     Op.DELIVER: 8,
     Op.DELIVER_NEXT: 8,
     Op.DROP: 1,
+    Op.DELAY: 10,
     Op.PROPOSE: 30,
-    Op.CUT: 0,
+    Op.CUT: 1,
     Op.ISOLATE: 2,
     Op.SPLIT: 1,
     Op.HEAL: 3,
@@ -125,8 +126,62 @@ PHASE = 40
 """Moves after which the weather may change."""
 
 
-def _ops(rng: random.Random, length: int) -> list[Op]:
-    """Operations in phases of calm and of storm."""
+ASIDE = [op for op in WEIGHTS if op not in (Op.HEAL, Op.CUT, Op.ISOLATE, Op.SPLIT, Op.CRASH_ALL, Op.TIME_OUT)]
+"""What may happen while a leader is deposed."""
+
+
+def _some(rng: random.Random, op: Op) -> Move:
+    return Move(op, rng.randrange(256), rng.randrange(256))
+
+
+def _cut_off(rng: random.Random) -> list[Move]:
+    """The leader hears the others no more: right after a commit of which they do not know, after it has told
+    another to take over, or after it was answered so late that its lease is all but over."""
+    isolate = Move(Op.ISOLATE, rng.randrange(256), 1 + 4 * rng.randrange(8) + rng.choice((0, 0, 1, 2)))
+    some = rng.randrange(1, 5)
+    match rng.randrange(4):
+        case 0:
+            order = Move(Op.TRANSFER, 0, 1 + rng.randrange(7))
+            after = [Move(Op.FLOW, 20, 0), _some(rng, Op.PROPOSE), Move(Op.FLOW, 20, 0), _some(rng, Op.READ)]
+            return [Move(Op.ROUND, 2, 50), order, *[Move(Op.DELIVER_NEXT, 0, 0)] * some, isolate, *after]
+        case 1:
+            heartbeats = [Move(Op.TICK_ALL, 0, 2), *[Move(Op.DELIVER_NEXT, 0, 0)] * some]
+            held = (
+                [Move(Op.DELAY, 0, 0)] * some + [Move(Op.TICK_ALL, 0, 3 + some)] + [Move(Op.DROP, 0, 0)] * 9
+            )
+            rounds = [Move(Op.ROUND, rng.randrange(2), 60) for _ in range(rng.randrange(2, 5))]
+            after = [
+                Move(Op.PROPOSE, 1, 1),
+                Move(Op.FLOW, 30, 0),
+                *[Move(Op.READ, 0, 1), Move(Op.TICK_ALL, 0, 0)] * 3,
+            ]
+            return [*heartbeats, *held, Move(Op.RELEASE, 3, 0), isolate, *rounds, *after]
+        case 2:
+            timeouts = [_some(rng, Op.TIME_OUT), Move(Op.FLOW, rng.randrange(30), 0), _some(rng, Op.TIME_OUT)]
+            return [_some(rng, Op.PROPOSE), Move(Op.FLOW, rng.randrange(12), 0), isolate, *timeouts]
+        case _:
+            return [_some(rng, Op.PROPOSE), Move(Op.FLOW, rng.randrange(12), 0), isolate]
+
+
+def _coup(rng: random.Random, scale: dict[Op, float]) -> list[Move]:
+    """A leader is deposed behind its back, and asked for reads all the while."""
+    moves = _cut_off(rng)
+    weights = [WEIGHTS[op] * scale[op] for op in ASIDE]
+    for _ in range(8):
+        match rng.randrange(3):
+            case 0:
+                moves += [Move(Op.ROUND, rng.randrange(3), rng.randrange(40)), _some(rng, Op.PROPOSE)]
+            case 1:
+                moves += [Move(Op.TICK_ALL, 0, rng.randrange(3)), Move(Op.FLOW, rng.randrange(16), 0)]
+            case _:
+                ops = (Op.DELIVER_NEXT, Op.DELIVER_NEXT, Op.READ, Op.DELIVER_NEXT)
+                moves += [_some(rng, op) for op in ops]
+        moves += [_some(rng, op) for op in (Op.READ, *rng.choices(ASIDE, weights, k=rng.randrange(3)))]
+    return [*moves, Move(Op.HEAL, 0, 0)]
+
+
+def _moves(rng: random.Random, length: int) -> list[Move]:
+    """Phases of calm, of storm, and of coups."""
     scale = dict.fromkeys(WEIGHTS, 1.0)
     for groups, factors in ((GROUPS, (0.2, 0.5, 1, 2)), (FEATURES, (0, 0.5, 1, 2))):
         for group in groups:
@@ -134,12 +189,16 @@ def _ops(rng: random.Random, length: int) -> list[Op]:
             for op in group:
                 scale[op] *= factor
     calm = rng.choice((0.2, 0.5, 0.8))
-    ops: list[Op] = []
-    while len(ops) < length:
+    moves: list[Move] = []
+    while len(moves) < length:
+        if rng.random() < 0.3:
+            moves += _coup(rng, scale)
+            continue
         weights = CALM if rng.random() < calm else WEIGHTS
         scaled = [weights[op] * scale[op] for op in WEIGHTS]
-        ops += rng.choices(list(WEIGHTS), scaled, k=min(PHASE, length - len(ops)))
-    return ops
+        for op in rng.choices(list(WEIGHTS), scaled, k=PHASE):
+            moves.append(Move(op, rng.randrange(256), rng.randrange(256)))
+    return moves[:length]
 
 
 def _options(rng: random.Random) -> dict[str, object]:
@@ -159,7 +218,36 @@ def seeded(seed: int, length: int) -> tuple[Setup, list[Move]]:
     mixed = rng.random() < 0.1 and not options.get("lease_reads")
     damage = rng.choice((0, 0, 3))
     setup = Setup(modes, tuple(options.items()), seed % 4 == 0, seed, voters, mixed, damage)
-    return setup, [Move(op, rng.randrange(256), rng.randrange(256)) for op in _ops(rng, length)]
+    return setup, _moves(rng, length)
+
+
+def leased(seed: int, coups: int) -> tuple[Setup, list[Move]]:
+    """As `seeded`, about leases: elections that come as early as they may, and reads where they are worst."""
+    rng = random.Random(seed)
+    voters = rng.choice((2, 3, 3, 4, 5))
+    size = min(voters + rng.choice((0, 1, 2, 3)), MOST)
+    shortest = rng.choice((5, 6, 10))
+    options = {
+        "lease_reads": True,
+        "lease_margin": rng.choice((0, 2, 2, 4)),
+        "election_timeout": (shortest, shortest + rng.choice((1, 2, 8))),
+        "heartbeat_interval": rng.choice((1, 2, 3)),
+        "pre_vote": rng.random() < 0.5,
+        **rng.choice(SNAPSHOT_RULES),
+    }
+    modes = tuple(rng.choices(list(Mode), (6, 2, 1, 1), k=size))
+    moves = [_some(rng, rng.choice((Op.ROUND, Op.MEMBERS))) for _ in range(20)]
+    for _ in range(coups):
+        moves += [Move(Op.ROUND, 2, 100)] * 8
+        if rng.random() < 0.3:
+            moves += [
+                _some(rng, Op.MEMBERS),
+                Move(Op.ROUND, 0, 100),
+                _some(rng, Op.CRASH),
+                _some(rng, Op.RESTART),
+            ]
+        moves += _coup(rng, dict.fromkeys(WEIGHTS, 0.3))
+    return Setup(modes, tuple(options.items()), False, seed, voters), moves
 
 
 def run(setup: Setup, moves: Sequence[Move]) -> Cluster:

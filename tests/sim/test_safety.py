@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.sim.cluster import Cluster, Move, Setup
 from tests.sim.healing import heal
 from tests.sim.member import Mode
-from tests.sim.schedules import moves, run, seeded, setups
+from tests.sim.schedules import leased, moves, run, seeded, setups
 
 pytestmark = pytest.mark.core
 
@@ -36,6 +36,21 @@ def test_seeded_schedules(block: int) -> None:
         snapshots += sum(len(member.snapshots) for member in cluster.members)
     enough = committed > 10 * RUNS and reads > 3 * RUNS and changes > RUNS and snapshots > 3 * RUNS
     assert enough, f"{(committed, reads, changes, snapshots)}: these runs show nothing"
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_leases_while_leaders_are_deposed(block: int) -> None:
+    """Depth where leases are weakest: elections as early as they may come, and reads all the while."""
+    reads = 0
+    for seed in range(block * RUNS, (block + 1) * RUNS):
+        setup, schedule = leased(seed, 5)
+        try:
+            cluster = run(setup, schedule)
+        except Exception as error:
+            error.add_note(f"leased seed {seed}: {setup}")
+            raise
+        reads += cluster.checker.reads.ready_count
+    assert reads > 10 * RUNS, f"{reads} reads: these runs show nothing"
 
 
 @settings(
