@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.sim.cluster import Move, Op, Setup
 from tests.sim.member import Mode
-from tests.sim.schedules import run
+from tests.sim.schedules import leased, run
 
 from raft_io import Action, Apply, Propose, RaftConfig, RaftNode, Tick
 
@@ -24,6 +24,11 @@ EXAMPLES = [
 @pytest.mark.parametrize(("setup", "moves"), EXAMPLES)
 def test_example(setup: Setup, moves: list[Move]) -> None:
     run(setup, moves)
+
+
+def test_a_snapshot_of_its_own_ends_the_one_that_is_arriving() -> None:
+    """A log may drop what it has staged when it saves a snapshot: the node went on as if it had it."""
+    run(*leased(10318, 5))
 
 
 def test_an_empty_command_does_not_let_one_that_is_too_large_pass_with_it() -> None:

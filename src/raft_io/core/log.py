@@ -91,7 +91,8 @@ class RaftLog(ABC):
         """Keep `snapshot` in place of the last one, and compact the prefix that it stands for.
 
         One beyond the last entry, or of another term than the entry at its index, replaces the whole log. One
-        that is no later than the last snapshot is ignored. The default cannot: it raises `StorageError`.
+        that is no later than the last snapshot is ignored. What was staged may be dropped. The default
+        cannot: it raises `StorageError`.
         """
         raise StorageError("save a snapshot", f"{type(self).__name__} keeps no snapshots")
 

@@ -42,6 +42,8 @@ def taken(st: State, index: i64, data: Contents) -> None:
     membership = adoption.as_of(st, index)
     if not membership.voters:
         return
+    # A log may drop what it has staged with any snapshot that it saves.
+    st.staging = None
     durability.compact(st, Snapshot(index, term_of(st, index), membership, data))
 
 
