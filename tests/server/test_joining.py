@@ -322,7 +322,9 @@ def test_a_joiner_that_gets_no_answer_asks_whether_the_address_is_right(
     monkeypatch.setattr("raft_io.server.joining.ANSWER_TIMEOUT", 0.05)
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
+        taken.append(writer)
+
+    taken: list[asyncio.StreamWriter] = []
 
     async def test() -> None:
         silent = await asyncio.start_server(listen, "127.0.0.1", 0)
@@ -332,5 +334,9 @@ def test_a_joiner_that_gets_no_answer_asks_whether_the_address_is_right(
                 lambda: any("not its Redis or HTTP address?" in line for line in warnings(caplog))
             )
         silent.close()
+        for writer in taken:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     run(test)

@@ -117,7 +117,7 @@ def test_a_start_that_is_cancelled_leaves_the_directory_free(tmp_path: Path) -> 
 def test_a_port_in_use_is_an_error_and_the_same_server_starts_later(tmp_path: Path) -> None:
     async def test() -> None:
         cluster = Trio(tmp_path)
-        taken = await asyncio.start_server(lambda r, w: None, "127.0.0.1", cluster.ports[0])
+        taken = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", cluster.ports[0])
         node = cluster.make(1)
         for _ in range(2):
             with pytest.raises(OSError, match="in use"):

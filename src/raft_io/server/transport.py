@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from raft_io.core.types import NodeId
@@ -45,8 +45,11 @@ class Refusals:
 class Inbound(asyncio.Protocol):
     """A connection that a peer made, over which it sends."""
 
-    def __init__(self, host: Host, everyone: set[Inbound], refusals: Refusals) -> None:
+    def __init__(
+        self, host: Host, everyone: set[Inbound], refusals: Refusals, is_closed: Callable[[], bool]
+    ) -> None:
         self._host = host
+        self._is_closed = is_closed
         self._everyone = everyone
         self._refusals = refusals
         self._frames = Frames()
@@ -57,6 +60,10 @@ class Inbound(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not an assertion: uvloop's transports are none of asyncio's classes.
         self._transport = cast(asyncio.Transport, transport)
+        if self._is_closed():
+            # It was on its way when the server stopped listening.
+            self._transport.abort()
+            return
         self._patience = asyncio.get_running_loop().call_later(
             link.GREETING_TIMEOUT, self._refuse, f"no greeting in {link.GREETING_TIMEOUT:g} seconds"
         )
@@ -152,6 +159,7 @@ class Links:
 
     def __init__(self, rng: random.Random) -> None:
         self._host: Host | None = None
+        self._closed = False
         self._inbound: set[Inbound] = set()
         self._refusals = Refusals()
         self._listener: asyncio.Server | None = None
@@ -164,7 +172,7 @@ class Links:
         due."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Inbound(self._belonging(), self._inbound, self._refusals),
+            lambda: Inbound(self._belonging(), self._inbound, self._refusals, lambda: self._closed),
             listen.host,
             listen.port,
             start_serving=False,
@@ -220,6 +228,7 @@ class Links:
 
     async def close(self) -> None:
         """End all connections and stop listening."""
+        self._closed = True
         if self._listener is not None:
             self._listener.close()
         links = [*self._links.values(), *self._leaving]
