@@ -322,7 +322,11 @@ def test_a_joiner_that_gets_no_answer_asks_whether_the_address_is_right(
     monkeypatch.setattr("raft_io.server.joining.ANSWER_TIMEOUT", 0.05)
 
     async def test() -> None:
-        silent = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
+        async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        silent = await asyncio.start_server(hear, "127.0.0.1", 0)
         port = silent.sockets[0].getsockname()[1]
         async with _joiner(tmp_path, f"127.0.0.1:{port}"):
             await eventually(
