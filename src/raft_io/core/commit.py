@@ -32,8 +32,9 @@ def advance(st: State) -> None:
             st.uncommitted_bytes -= st.sizes[place]
         del st.sizes[:done]
         commit_to(st, index)
-        membership.act(st)
-        if membership.has_left(st):
+        if st.outgoing or st.pending_change is not None:
+            membership.act(st)
+        if not st.votes and membership.has_left(st):
             # Its last word: with it the others know that they are on their own.
             st.heartbeat_due = True
 

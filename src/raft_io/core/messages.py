@@ -321,13 +321,14 @@ class ReadIndexReply(Value):
         self.index: i64 = checked(index, "index")
 
 
+# The most frequent first: compiled code looks at a field of a union class by class.
 Message: TypeAlias = Union[
+    AppendEntries,
+    AppendEntriesReply,
     PreVote,
     PreVoteReply,
     RequestVote,
     RequestVoteReply,
-    AppendEntries,
-    AppendEntriesReply,
     InstallSnapshot,
     InstallSnapshotReply,
     TimeoutNow,

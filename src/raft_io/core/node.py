@@ -379,16 +379,22 @@ def _transfer(st: State, target: i64) -> None:
 def _receive(st: State, message: Message) -> None:
     """The term gate (paper, section 5.1), then the handler. What no correct peer sends is dropped: a term
     at its maximum, one before the first election, anything in this node's own name."""
-    if message.term >= MAX or message.term == st.term == 0 or origin_of(message) == st.id:
+    if message.term >= MAX or message.term == st.term == 0:
         return
     if isinstance(message, AppendEntries):
+        if message.leader == st.id:
+            return
         if message.term > st.term:
             roles.become_follower(st, message.term, message.leader)
         append.handle_append_entries(st, message)
     elif isinstance(message, AppendEntriesReply):
+        if message.sender == st.id:
+            return
         if message.term > st.term:
             roles.become_follower(st, message.term, NOBODY)
         replicate.handle_append_entries_reply(st, message)
+    elif origin_of(message) == st.id:
+        return
     elif isinstance(message, PreVote):
         election.handle_pre_vote(st, message)  # its term is not adopted
     elif isinstance(message, PreVoteReply):
@@ -430,9 +436,10 @@ def _became_durable(st: State) -> None:
 
 def _lead(st: State) -> None:
     """What a leader sends in this drain; it may be its last."""
-    reads.advance(st)
+    if st.reads:
+        reads.advance(st)
     replicate.send_appends(st)
-    if membership.has_left(st):
+    if not st.votes and membership.has_left(st):
         roles.become_follower(st, st.term, NOBODY)
 
 
@@ -445,8 +452,10 @@ def _is_current(st: State, message: Message) -> bool:
 
 def _emit(st: State, actions: list[Action]) -> None:
     commit.emit_applies(st, actions)
-    snapshot.request(st, actions)
-    reads.emit_ready(st, actions)
+    if st.snapshot_threshold > 0:
+        snapshot.request(st, actions)
+    if st.ready:
+        reads.emit_ready(st, actions)
 
 
 def _drain_syncing(st: State, actions: list[Action]) -> None:

@@ -122,8 +122,6 @@ def advance(st: State) -> None:
     Before everything that was in the leader's log at its election is committed, it does not know what is:
     earlier leaders may have committed any of it (section 8).
     """
-    if not st.reads:
-        return
     knows = st.commit_index >= st.read_floor
     leased = knows and _has_lease(st)
     begun = False
@@ -183,8 +181,6 @@ def expire_asked(st: State) -> None:
 
 def emit_ready(st: State, actions: list[Action]) -> None:
     """Let those reads be served whose index is applied."""
-    if not st.ready:
-        return
     waiting: list[Ready] = []
     for ready in st.ready:
         if ready.index <= st.last_applied:

@@ -26,9 +26,9 @@ __all__ = ["handle_install_snapshot", "handle_install_snapshot_reply", "request"
 
 
 def request(st: State, actions: list[Action]) -> None:
-    """Ask for a snapshot where enough was applied since the last one, taken or asked for."""
+    """Where snapshots are wanted: ask for one when enough was applied since the last, taken or asked for."""
     last = max(st.snapshot_index, st.snapshot_asked)
-    due = st.snapshot_threshold > 0 and st.last_applied - last >= st.snapshot_threshold
+    due = st.last_applied - last >= st.snapshot_threshold
     # Who joined and does not know yet who takes part could not tell it in a snapshot.
     if due and st.restoring is None and adoption.as_of(st, st.last_applied).voters:
         st.snapshot_asked = st.last_applied

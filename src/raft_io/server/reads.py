@@ -16,7 +16,7 @@ __all__ = ["Reads"]
 MAX_READS: int = 100_000
 """Reads that wait here; above it new ones are refused."""
 
-MAX_ASKED: int = 4
+MAX_ASKED: int = 2
 """Read points under way. While there are so many, reads gather for the next one."""
 
 MAX_BATCH: int = 4096
