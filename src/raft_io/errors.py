@@ -69,7 +69,7 @@ class NotLeaderError(RaftError):
         return f"not the leader; current leader is node {self.leader}"
 
 
-def _detail(context: str, source: BaseException) -> str:
+def detail(context: str, source: BaseException) -> str:
     """What an exception says, of the operating system's without the number."""
     if not isinstance(source, OSError) or not source.strerror:
         return str(source) or type(source).__name__
@@ -98,7 +98,7 @@ class StorageError(RaftError):
     @classmethod
     def wrap(cls, context: str, source: BaseException) -> StorageError:
         """A `StorageError` made of any exception, which becomes its cause."""
-        error = StorageError(context, _detail(context, source))
+        error = StorageError(context, detail(context, source))
         error.__cause__ = source
         return error
 

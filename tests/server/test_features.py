@@ -354,13 +354,13 @@ def test_a_snapshot_that_cannot_be_taken_is_reported_and_the_node_goes_on() -> N
     bench.driver.snapshot_failed(index, OSError(28, "No space left on device"))
     bench.driver.snapshot_failed(index, OSError(28, "told twice"))
     bench.turn()
-    assert str(lost.error) == "no snapshot at index 2: OSError: [Errno 28] No space left on device"
+    assert str(lost.error) == "no snapshot at index 2: No space left on device"
     bench.machine.__class__ = Shy
     bench.driver.request_snapshot(taken)
     output = bench.turn()
     assert (output.capture, output.failure) == (None, None)
     assert bench.reports[-2:] == [
-        "node 1: no snapshot at index 2: OSError: [Errno 28] No space left on device",
+        "node 1: no snapshot at index 2: No space left on device",
         "node 1: no snapshot at index 2: ZeroDivisionError: not now",
     ]
     assert isinstance(taken.error, RaftError)

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 import google_crc32c
 
 from raft_io.core.types import Index, SnapshotData
-from raft_io.errors import CommandError, RaftError, SessionExpiredError, StorageError
+from raft_io.errors import CommandError, RaftError, SessionExpiredError, StorageError, detail
 from raft_io.server.envelope import Member
 from raft_io.server.machine import StateMachine
 from raft_io.server.requests import Answer, Waiter
@@ -417,4 +417,6 @@ class Snapshots:
 
 def not_taken(index: Index, error: Exception) -> RaftError:
     """Why there is no snapshot, in one line."""
-    return RaftError(f"no snapshot at index {index}: {type(error).__name__}: {error}")
+    context = f"no snapshot at index {index}"
+    text = detail(context, error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    return RaftError(f"{context}: {text}")
