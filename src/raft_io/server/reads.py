@@ -17,8 +17,8 @@ MAX_READS: int = 100_000
 """Reads that wait here; above it new ones are refused."""
 
 MAX_ASKED: int = 1
-"""Read points under way. While there are so many, reads gather for the next one: the busier the node, the more of
-them share a round of heartbeats. With two, a loopback cluster served a fifth less."""
+"""Read points under way. While there are so many, reads gather for the next one: the busier the node, the
+more of them share a round of heartbeats. With two, a loopback cluster served a fifth less."""
 
 MAX_BATCH: int = 4096
 """Reads that share a read point: they are served in one turn, which must not last too long."""
