@@ -253,3 +253,27 @@ def test_one_node_goes_on_alone_and_others_join_it_when_a_majority_is_lost(tmp_p
             await cluster.stop(node)
 
     run(test)
+
+
+@pytest.mark.parametrize("wrote", [True, False])
+def test_one_node_that_goes_on_alone_by_mistake_does_not_end_the_others(tmp_path: Path, wrote: bool) -> None:
+    async def test() -> None:
+        async with growing(tmp_path, size=3) as cluster:
+            leader = await cluster.leader()
+            await leader.propose(b"before")
+            astray = node_id(cluster.followers(leader)[0])
+            await eventually(lambda: cluster.machines[astray].history == [b"before"])
+            await cluster.stop(astray)
+            if wrote:
+                await leader.propose(b"after")
+            force_membership(tmp_path / f"node-{astray}" / "log", node_id=astray, voters=[astray])
+            alone = await cluster.start(astray)
+            await alone.propose(b"astray", timeout=20)
+            await asyncio.sleep(0.7)
+            assert leader.is_running
+            assert len([each for each in cluster.servers.values() if each.is_running]) == 3
+            await leader.propose(b"more")
+            history = await leader.read(lambda machine: list(machine.history))
+            assert history == [b"before", *([b"after"] if wrote else []), b"more"]
+
+    run(test)

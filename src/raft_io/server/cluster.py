@@ -130,6 +130,7 @@ class Cluster:
         self._closing = False
         self._removing: asyncio.TimerHandle | None = None
         self._removal: Index = 0
+        self._witness: NodeId | None = None
         self._arrived = (0, 0)
         """What had come from a leader when the timer was set: the last index, and pieces of snapshots."""
         self._pieces = 0
@@ -268,7 +269,7 @@ class Cluster:
             self.members_known.hear(peer, *frames.decode_members(body))
             self._relink()
         elif kind == frames.REMOVED:
-            self._check_removed(frames.decode_removed(body))
+            self._check_removed(frames.decode_removed(body), peer)
         else:
             raise WireError(f"a frame of unknown type {kind}")
 
@@ -371,10 +372,13 @@ class Cluster:
         self.members_known.part()
         self._relink()
 
-    def _check_removed(self, index: Index) -> None:
-        if not self.members_known.is_removed(index):
+    def _check_removed(self, index: Index, witness: NodeId | None = None) -> None:
+        """It is said that this node is no member by the entry at `index`: its log says so, or a witness."""
+        known = self.members_known
+        if index < self._removal or not known.is_removed(index) or not known.believes(witness):
             return
-        self._removal = max(self._removal, index)
+        self._removal = index
+        self._witness = witness
         if self._removing is None:
             self._arm_removal()
 
@@ -389,7 +393,8 @@ class Cluster:
 
     def _remove(self) -> None:
         self._removing = None
-        if not self.members_known.is_removed(self._removal):
+        if not self.members_known.is_removed(self._removal) or not self.members_known.believes(self._witness):
+            self._removal = 0
             return
         if self._arrived != (self.node.log.last_index(), self._pieces):
             # Nobody sends entries to a node that is no member: the one that says so may be yet to come.
