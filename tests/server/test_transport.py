@@ -195,6 +195,33 @@ def test_a_peer_that_dials_anew_replaces_its_old_connection(tmp_path: Path) -> N
     run(test)
 
 
+def test_who_dials_a_wrong_address_loses_no_connection_by_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "raft_io.server")
+
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            caplog.clear()
+            hello = greeting(incarnation=incarnation_of(tmp_path / "node-2"))
+            dialled = []
+            for _ in range(5):
+                reader, writer = await asyncio.open_connection("127.0.0.1", cluster.ports[0])
+                writer.write(hello)
+                await reader.readexactly(len(cluster.servers[1]._cluster.greeting.encode(frames.WELCOME)))
+                dialled.append((reader, writer))
+            # Of those that say nothing more the last alone is kept.
+            for reader, _ in dialled[:-1]:
+                await asyncio.wait_for(read_frames(reader), 5)
+            for _, writer in dialled:
+                writer.close()
+            await asyncio.sleep(0.1)
+            assert await cluster.servers[2].propose(b"x") == b"1"
+            assert [line for line in caplog.messages if "lost the connection" in line] == []
+
+    run(test)
+
+
 def test_idle_connections_do_not_keep_a_server_from_stopping(tmp_path: Path) -> None:
     async def test() -> None:
         cluster = Trio(tmp_path)
