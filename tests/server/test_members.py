@@ -95,10 +95,16 @@ def test_a_change_that_cannot_be_is_refused_whoever_is_asked(tmp_path: Path) -> 
                 for address in ("nonsense", "h:0"):
                     with pytest.raises(ValueError, match="no address"):
                         await asked.change_membership(voters=[1, 2, 3, 9], addresses={9: address})
+                taken = cluster.peers[1 + asked.status.id % 3]
+                with pytest.raises(ValueError, match=f"{taken} is the address of node .: node 9"):
+                    await asked.change_membership(learners=[9], addresses={9: taken})
+                with pytest.raises(ValueError, match="h:1 is the address of node 9: node"):
+                    await asked.change_membership(learners=[8, 9], addresses={8: "h:1", 9: "h:1"})
                 bad: Any = asked.change_membership
                 for voters in (["x"], [-1], [1.5]):
                     with pytest.raises((TypeError, ValueError)):
                         await bad(voters=voters)
+                assert set(asked.addresses) == {1, 2, 3}
             await cluster.voters(1, 2, 3)
 
     run(test)

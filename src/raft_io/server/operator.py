@@ -208,6 +208,7 @@ class Leading:
         as they are."""
         async with self.lock:
             await self.catch_up(deadline)
+            self._check_addresses(addresses)
             await self._set_addresses(addresses, deadline)
             now = self.membership
             if now.outgoing and (voters is None or learners is None):
@@ -265,6 +266,15 @@ class Leading:
         if heir is not None and self._is_settled():
             await self.transfer(heir, deadline)
             raise NotLeaderError(self._node.leader)
+
+    def _check_addresses(self, addresses: dict[NodeId, str]) -> None:
+        """Refuse an address that two nodes would have: whoever looks for one there would find the other."""
+        members = self._server.members_known
+        found = {node: members.address(node) for node in everyone(self.membership)} | addresses
+        for node, address in sorted(addresses.items()):
+            for other in sorted(found):
+                if other != node and found[other] == address:
+                    raise ValueError(f"{address} is the address of node {other}: node {node} needs its own")
 
     async def _set_addresses(self, addresses: dict[NodeId, str], deadline: float) -> None:
         members = self._server.members_known

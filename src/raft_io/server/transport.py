@@ -125,7 +125,7 @@ class Inbound(asyncio.Protocol):
         return [each for each in self._everyone if each.peer == peer and each is not self]
 
     def _use(self) -> None:
-        """The peer begins to send here: it has lost its old connection, whether this side knows yet or not."""
+        """The peer begins to send here: it has lost its old connection, whether that is known here or not."""
         assert self.peer is not None
         self._is_used = True
         for other in self._others(self.peer):
