@@ -231,6 +231,19 @@ class Cluster:
             )
         return self.members_known.objection(greeting)
 
+    def disowned(self, peer: NodeId) -> None:
+        """`peer` refuses this server: it knows another incarnation of it."""
+        if self.members_known.has_nothing:
+            # Others that have lost theirs as well would take it for what it was: together they could begin
+            # a second cluster beside what is left of the first.
+            self._owner.end(
+                IdentityError(
+                    f"node {peer} knows node {self.config.id} by another data directory than this empty one: "
+                    f"node {self.config.id} has lost its data; empty its data directory and start it with "
+                    "--join"
+                )
+            )
+
     def removal(self, node: NodeId) -> Index:
         """By which membership entry `node` is no member, where that may be told; else 0."""
         return self.members_known.removal(node)

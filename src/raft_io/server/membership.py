@@ -121,6 +121,13 @@ class Members:
             return False
         return membership_index(raft) == 0 and everyone(raft.membership) == {raft.id}
 
+    @property
+    def has_nothing(self) -> bool:
+        """Whether this node is an initial voter whose log is, and was always, empty."""
+        raft = self._node
+        empty = raft.log.last_index() == 0 and raft.log.snapshot() is None
+        return self._initial and not self._peers.joined and empty
+
     def row(self, node: NodeId) -> Row | None:
         """A member's row in the replicated table, as far as it is applied here."""
         return self._peers.members.get(node)
@@ -182,7 +189,8 @@ class Members:
         told = self._told.get(node, ("", 0))[1]
         if greeting.incarnation not in (known, told) and (known or told):
             return (
-                f"node {node} comes with another data directory than the one it is known by; "
+                f"{frames.STRANGER}node {node} "
+                "comes with another data directory than the one it is known by; "
                 "if that was lost, it has to join anew: raft-io serve --join"
             )
         row = self._peers.members.get(node)

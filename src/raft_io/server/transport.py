@@ -156,7 +156,7 @@ class Inbound(asyncio.Protocol):
         name = self._transport.get_extra_info("peername")
         level = logging.WARNING if loud else logging.DEBUG
         log.log(level, "node %s: refused connection from %s: %s", self._host.greeting.node, name, reason)
-        self._transport.write(frames.encode(frames.REJECT, reason.encode()[: frames.MAX_GREETING - 1]))
+        self._transport.write(frames.encode_reject(reason))
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
