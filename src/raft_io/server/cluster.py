@@ -13,10 +13,10 @@ from raft_io.core.config import RaftConfig
 from raft_io.core.events import Event
 from raft_io.core.node import RaftNode
 from raft_io.core.types import Index, Membership, NodeId, Term
-from raft_io.errors import IdentityError, NotLeaderError, RaftError, RemovedError, WireError
+from raft_io.errors import IdentityError, RaftError, RemovedError, WireError
 from raft_io.server import frames
 from raft_io.server.address import Address
-from raft_io.server.calls import Calls
+from raft_io.server.calls import BegunError, Calls
 from raft_io.server.driver import Driver, Output
 from raft_io.server.envelope import Member
 from raft_io.server.frames import Greeting
@@ -198,11 +198,11 @@ class Cluster:
             if operation == frames.JOINING:
                 return await self._admission.admit(fields, deadline_of(fields))
             return await self.leading.serve(operation, fields)
-        except RaftError as error:
+        except (RaftError, TimeoutError) as error:
             if self._owner.is_running:
                 raise
             # It ends in the middle of it: whoever leads next is to be asked.
-            raise NotLeaderError(None) from error
+            raise BegunError(None) from error
 
     def on_ask(self, kind: str, answer: Callable[[Any], Any]) -> None:
         """Answer other servers that `ask` for `kind`."""

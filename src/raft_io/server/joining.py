@@ -35,9 +35,6 @@ FIRST_DELAY: Final = 0.05
 LONGEST_DELAY: Final = 1.0
 """Seconds between two attempts, doubling from the first to the longest."""
 
-CLOSE: Final = 1000
-"""Entries by which a learner may be behind when it becomes a voter."""
-
 
 def join_fields(greeting: Greeting, learner: bool) -> dict[str, Any]:
     """A request to join, as it is passed on to the leader."""
@@ -106,37 +103,15 @@ class Admission:
         await leading.move(Membership(now.voters - {node}, now.learners - {node}), deadline)
 
     async def _promote(self, node: NodeId, deadline: float) -> None:
-        """Make the learner a voter if it catches up in time (thesis, section 4.2.1)."""
+        """Make the learner a voter if it catches up in time."""
         leading = self._leading
-        if not await self._caught_up(node, deadline):
+        if await leading.promotion.lagging([node], deadline):
             return
         async with leading.lock:
             await leading.settled(deadline)
             now = leading.membership
             if node in now.learners:
                 await leading.move(Membership(now.voters | {node}, now.learners - {node}), deadline)
-
-    async def _caught_up(self, node: NodeId, deadline: float) -> bool:
-        """Rounds: in each the learner gets what was in the log when it began. It has caught up when it needed
-        less than an election timeout for one, and is close."""
-        leading, raft = self._leading, self._server.node
-        loop = asyncio.get_running_loop()
-        quick = self._server.config.election_timeout[0] * self._server.tick_interval
-        # A fair part of the time is for the change itself.
-        end = loop.time() + leading.left(deadline) * 0.6
-        goal, began = raft.status.last_index, loop.time()
-        while loop.time() < end:
-            leading.check(deadline)
-            follower = leading.follower(node)
-            if follower is None:
-                return False
-            if follower.match_index >= goal > 0:
-                last = raft.status.last_index
-                if loop.time() - began < quick and last - follower.match_index <= CLOSE:
-                    return True
-                goal, began = last, loop.time()
-            await leading.pause(deadline)
-        return False
 
 
 class Joining(Protocol):
