@@ -36,6 +36,16 @@ LONGEST_DELAY: Final = 1.0
 """Seconds between two attempts, doubling from the first to the longest."""
 
 
+QUIET: Final = 1.0
+"""Seconds for which what passes by itself, a leader that changes for instance, is not worth a line."""
+
+
+class ClosedError(RaftError):
+    """The other side closed the connection without an answer."""
+
+    is_retryable = True
+
+
 def join_fields(greeting: Greeting, learner: bool) -> dict[str, Any]:
     """A request to join, as it is passed on to the leader."""
     return {
@@ -140,6 +150,8 @@ class Joiner:
         self._first = first
         self._learner = learner
         self._complaints: set[str] = set()
+        self._unanswered: float | None = None
+        """Since when nobody has answered as hoped."""
 
     async def run(self) -> None:
         """Ask until this node is what it wants to be."""
@@ -180,12 +192,30 @@ class Joiner:
                 answer = await request(contact, self._server.greeting, self._learner)
             raise_described(answer)
         except (OSError, RaftError, TimeoutError, ValueError) as error:
-            reason = reason_of(error) or NO_ANSWER
-            if reason not in self._complaints:
-                self._complaints.add(reason)
-                log.warning("node %s: cannot join through %s: %s", self._server.node.id, contact, reason)
+            self._complain(contact, error)
             return False
+        self._unanswered = None
         return True
+
+    def _complain(self, contact: Address, error: Exception) -> None:
+        if self._done():
+            return  # the answer was lost, and is not needed any more
+        now = asyncio.get_running_loop().time()
+        if self._unanswered is None:
+            self._unanswered = now
+        if _may_pass(error) and now - self._unanswered < QUIET:
+            return
+        reason = reason_of(error) or NO_ANSWER
+        if reason not in self._complaints:
+            self._complaints.add(reason)
+            log.warning("node %s: cannot join through %s: %s", self._server.node.id, contact, reason)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the next attempt may find it gone: who was asked stops, or the leader changes."""
+    if isinstance(error, RaftError):
+        return error.is_retryable
+    return isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
 
 
 async def request(contact: Address, greeting: Greeting, learner: bool) -> dict[str, Any]:
@@ -201,7 +231,7 @@ async def request(contact: Address, greeting: Greeting, learner: bool) -> dict[s
                 if kind == frames.REJECT:
                     raise RaftError(f"it refuses: {body.decode(errors='replace')!r}")
                 raise WireError("it sends what no server sends here")
-        raise RaftError("it closed the connection")
+        raise ClosedError("it closed the connection")
     finally:
         writer.close()
         with contextlib.suppress(OSError):
