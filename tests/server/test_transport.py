@@ -125,7 +125,7 @@ def test_who_misbehaves_is_refused_in_one_line_each_and_nothing_is_lost(
         rejects = [body.decode() for kind, body in said if kind == frames.REJECT]
         assert len(rejects) == 1, said
         assert reason in rejects[0]
-        assert rejects[0].startswith(frames.STRANGER) == ("another data directory" in reason)
+        assert rejects[0].startswith(frames.STRANGER) == ("another data directory" in rejects[0])
         lines = [line for line in warnings(caplog) if "refused connection" in line]
         assert len(lines) == 1, lines
         assert "\n" not in lines[0]
