@@ -12,7 +12,7 @@ from raft_io import Membership, RaftConfig, encode_membership, wire
 from raft_io.cli.config import SETTINGS
 from raft_io.kv import keyspace, removals, server, slots, strings
 from raft_io.kv.commands import TABLE
-from raft_io.server import RaftServer, frames, joining, link, requests, sessions, settings
+from raft_io.server import RaftServer, frames, link, promotion, requests, sessions, settings
 
 
 def section(page: str, heading: str) -> str:
@@ -119,7 +119,7 @@ def test_the_limits_are_as_documented() -> None:
         f"at most {link.MAX_BULK // MIB} MiB of them",
         f"at most {frames.MAX_JSON // MIB} MiB. An answer",
     )
-    says("membership.md", f"at most {joining.CLOSE} entries behind")
+    says("membership.md", f"at most {promotion.CLOSE} entries behind")
     says("server.md", f"`snapshot_threshold` {settings.DEFAULTS['snapshot_threshold']:,}")
     says(
         "store.md",

@@ -17,7 +17,7 @@ from raft_io import (
     TransferInProgressError,
 )
 from raft_io.server import calls, frames
-from raft_io.server.calls import Calls, described, raise_described
+from raft_io.server.calls import BegunError, Calls, described, raise_described
 
 
 class Pair:
@@ -168,6 +168,7 @@ def test_an_answer_from_somebody_else_or_to_nothing_is_ignored() -> None:
         TimeoutError("late"),
         NotLeaderError(3),
         NotLeaderError(None),
+        BegunError(2),
     ],
 )
 def test_errors_travel(error: Exception) -> None:
@@ -175,6 +176,11 @@ def test_errors_travel(error: Exception) -> None:
         raise_described(described(error))
     assert type(caught.value) is type(error)
     assert str(caught.value) == str(error)
+
+
+def test_an_older_side_takes_what_has_begun_for_what_it_can_ask_again() -> None:
+    assert described(BegunError(2)) == {"error": "NotLeaderError", "leader": 2, "begun": True}
+    assert described(NotLeaderError(2)) == {"error": "NotLeaderError", "leader": 2}
 
 
 def test_an_error_that_does_not_travel_becomes_its_next_of_kin() -> None:

@@ -12,17 +12,23 @@ import pytest
 from tests.server.growing import Growing, growing
 from tests.server.hosts import TICK, eventually, listener, lone, run, warnings
 from tests.server.support import Recorder
+from tests.server.test_membership import members
 
 from raft_io import (
     IdentityError,
     Membership,
+    MemoryLog,
     NotLeaderError,
+    RaftConfig,
     RaftError,
+    RaftNode,
+    Snapshot,
     WireError,
 )
 from raft_io.server import RaftServer, frames, joining
 from raft_io.server import cluster as cluster_module
 from raft_io.server.address import Address
+from raft_io.server.envelope import Member
 
 # Joining.
 
@@ -340,3 +346,76 @@ def test_a_joiner_that_gets_no_answer_asks_whether_the_address_is_right(
                 await writer.wait_closed()
 
     run(test)
+
+
+class Lone:
+    """The node that joins, and what it finds at its contact: `outcomes`, the last of them for ever."""
+
+    def __init__(self, *outcomes: Exception | None) -> None:
+        log = MemoryLog()
+        log.save_snapshot(Snapshot(5, 1, Membership([1, 2]), b""))
+        self.node = RaftNode(RaftConfig.joining(1), log)
+        self.members_known = members(self.node, initial=False, configured=False)
+        self.greeting = frames.Greeting("c", 1, 11, "own:1", True)
+        self.contacts: list[Address] = []
+        self.outcomes = list(outcomes)
+        self.asked = 0
+
+    async def request(self, *arguments: object) -> dict[str, Any]:
+        self.asked += 1
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if outcome is not None:
+            raise outcome
+        self.join()
+        return {"part": "voter"}
+
+    def join(self) -> None:
+        self.members_known.adopt({1: Member("own:1", 11)}, 6)
+
+
+def _ask_until_joined(lone: Lone, monkeypatch: pytest.MonkeyPatch, quiet: float) -> None:
+    monkeypatch.setattr(joining, "request", lone.request)
+    monkeypatch.setattr(joining, "QUIET", quiet)
+
+    async def test() -> None:
+        await asyncio.wait_for(joining.Joiner(lone, Address("h", 1), False).run(), 10)
+
+    run(test)
+
+
+CLOSED = joining.ClosedError("it closed the connection")
+PASSING = [CLOSED, ConnectionResetError("gone"), NotLeaderError(None)]
+
+
+@pytest.mark.parametrize("passing", PASSING)
+def test_a_joiner_says_nothing_of_what_the_next_attempt_solves(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, passing: Exception
+) -> None:
+    lone = Lone(passing, passing, None)
+    _ask_until_joined(lone, monkeypatch, quiet=5.0)
+    assert lone.asked == 3
+    assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize("lasting", [*PASSING, ValueError("no"), ConnectionRefusedError("no")])
+def test_a_joiner_says_once_what_lasts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lasting: Exception
+) -> None:
+    _ask_until_joined(Lone(*[lasting] * 4, None), monkeypatch, quiet=0.1)
+    [line] = warnings(caplog)
+    assert line.startswith("node 1: cannot join through h:1: ")
+
+
+def test_a_joiner_that_has_become_a_member_does_not_mind_a_lost_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lone = Lone(CLOSED)
+    answer = lone.request
+
+    async def lost(*arguments: object) -> dict[str, Any]:
+        lone.join()
+        return await answer(*arguments)
+
+    monkeypatch.setattr(lone, "request", lost)
+    _ask_until_joined(lone, monkeypatch, quiet=0.0)
+    assert warnings(caplog) == []

@@ -38,6 +38,9 @@ class Host:
     def objection(self, greeting: Greeting) -> str | None:
         return None
 
+    def disowned(self, peer: int) -> None:
+        raise AssertionError
+
     def removal(self, node: int) -> int:
         return 0
 

@@ -15,7 +15,6 @@ from raft_io import (
     CorruptLogError,
     IdentityError,
     Membership,
-    NotLeaderError,
     encode_membership,
 )
 from raft_io.server import RaftServer
@@ -37,12 +36,10 @@ def test_a_voter_whose_disk_is_lost_is_refused_until_it_joins_anew(
             shutil.rmtree(tmp_path / f"node-{lost}")
             term = leader.status.term
             # As if nothing had happened: nobody takes it for the voter that it was.
-            await cluster.start(lost)
-            await asyncio.sleep(0.5)
-            assert cluster.servers[lost].leader is None
+            back = await cluster.start(lost)
+            with pytest.raises(IdentityError, match=rf"knows node {lost} by .* has lost its data; .*--join"):
+                await asyncio.wait_for(back.wait_stopped(), 10)
             assert leader.status.term == term, "it does not even disturb"
-            with pytest.raises(NotLeaderError):
-                await cluster.servers[lost].propose(b"x", timeout=0.2)
             await cluster.stop(lost)
             with pytest.raises(IdentityError, match="joins with an empty directory"):
                 await cluster.join(lost)
@@ -81,6 +78,39 @@ def test_a_first_node_whose_disk_is_lost_does_not_begin_a_second_cluster(tmp_pat
             again = await cluster.join(1)
             await cluster.voters(1, 2, 3)
             assert await again.read(lambda m: list(m.history), timeout=20) == [b"a", b"b"]
+
+    run(test)
+
+
+def test_a_majority_whose_disks_are_lost_does_not_begin_a_second_cluster(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with growing(tmp_path, size=3) as cluster:
+            await cluster.servers[1].propose(b"a")
+            await eventually(lambda: cluster.machines[1].history == [b"a"])
+            for node in (2, 3):
+                await cluster.stop(node)
+                shutil.rmtree(tmp_path / f"node-{node}")
+            for back in [await cluster.start(node) for node in (2, 3)]:
+                with pytest.raises(IdentityError, match=r"node 1 knows node . .* has lost its data"):
+                    await asyncio.wait_for(back.wait_stopped(), 10)
+                assert back.status.last_index == 0
+            assert cluster.servers[1].is_running
+            assert cluster.machines[1].history == [b"a"]
+
+    run(test)
+
+
+def test_a_node_with_data_that_is_refused_by_one_goes_on_with_the_others(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with growing(tmp_path, size=3) as cluster:
+            await cluster.servers[1].propose(b"a")
+            wrong = cluster.servers[1]._cluster.members_known._peers.met
+            await cluster.stop(2)
+            wrong[2] += 1
+            back = await cluster.start(2)
+            await eventually(lambda: cluster.machines[2].history == [b"a"])
+            await asyncio.sleep(0.3)
+            assert back.is_running
 
     run(test)
 
@@ -251,5 +281,29 @@ def test_one_node_goes_on_alone_and_others_join_it_when_a_majority_is_lost(tmp_p
         assert await cluster.servers[3].read(lambda m: list(m.history), timeout=20) == [b"a", b"b"]
         for node in (1, 2, 3):
             await cluster.stop(node)
+
+    run(test)
+
+
+@pytest.mark.parametrize("wrote", [True, False])
+def test_one_node_that_goes_on_alone_by_mistake_does_not_end_the_others(tmp_path: Path, wrote: bool) -> None:
+    async def test() -> None:
+        async with growing(tmp_path, size=3) as cluster:
+            leader = await cluster.leader()
+            await leader.propose(b"before")
+            astray = node_id(cluster.followers(leader)[0])
+            await eventually(lambda: cluster.machines[astray].history == [b"before"])
+            await cluster.stop(astray)
+            if wrote:
+                await leader.propose(b"after")
+            force_membership(tmp_path / f"node-{astray}" / "log", node_id=astray, voters=[astray])
+            alone = await cluster.start(astray)
+            await alone.propose(b"astray", timeout=20)
+            await asyncio.sleep(0.7)
+            assert leader.is_running
+            assert len([each for each in cluster.servers.values() if each.is_running]) == 3
+            await leader.propose(b"more")
+            history = await leader.read(lambda machine: list(machine.history))
+            assert history == [b"before", *([b"after"] if wrote else []), b"more"]
 
     run(test)

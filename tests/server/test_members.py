@@ -95,10 +95,16 @@ def test_a_change_that_cannot_be_is_refused_whoever_is_asked(tmp_path: Path) -> 
                 for address in ("nonsense", "h:0"):
                     with pytest.raises(ValueError, match="no address"):
                         await asked.change_membership(voters=[1, 2, 3, 9], addresses={9: address})
+                taken = cluster.peers[1 + asked.status.id % 3]
+                with pytest.raises(ValueError, match=f"{taken} is the address of node .: node 9"):
+                    await asked.change_membership(learners=[9], addresses={9: taken})
+                with pytest.raises(ValueError, match="h:1 is the address of node 9: node"):
+                    await asked.change_membership(learners=[8, 9], addresses={8: "h:1", 9: "h:1"})
                 bad: Any = asked.change_membership
                 for voters in (["x"], [-1], [1.5]):
                     with pytest.raises((TypeError, ValueError)):
                         await bad(voters=voters)
+                assert set(asked.addresses) == {1, 2, 3}
             await cluster.voters(1, 2, 3)
 
     run(test)
@@ -114,6 +120,108 @@ def test_without_a_majority_a_change_is_not_done_and_says_so(tmp_path: Path) -> 
                 await leader.change_membership(voters=[node_id(leader)], timeout=0.5)
             with pytest.raises((TimeoutError, NotLeaderError)):
                 await leader.transfer_leadership(timeout=0.5)
+
+    run(test)
+
+
+def test_new_voters_that_do_not_catch_up_are_learners_and_hinder_nobody(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with growing(tmp_path, size=3) as cluster:
+            leader = await cluster.leader()
+            ports = free_ports(4)
+            new = dict(zip((21, 22, 23, 24), [f"127.0.0.1:{port}" for port in ports], strict=True))
+            for asked in (leader, cluster.followers(leader)[0]):
+                for _ in range(2):
+                    with pytest.raises(
+                        TimeoutError, match=r"not caught up in time, and stay learners: nodes 21, 22, 23, 24$"
+                    ):
+                        await asked.change_membership([1, 2, 3, *new], addresses=new, timeout=0.7)
+            assert await leader.propose(b"a") == b"1"
+            await cluster.voters(1, 2, 3, learners=tuple(new))
+            await leader.change_membership(learners=[24])
+            with pytest.raises(TimeoutError, match=r"stay learners: node 24$"):
+                await leader.change_membership([1, 2, 3, 24], timeout=0.7)
+            # It comes at last.
+            changing = asyncio.create_task(leader.change_membership([1, 2, 3, 24], timeout=20))
+            await asyncio.sleep(0.1)
+            await cluster.join(24, listen=new[24], learner=True)
+            await changing
+            await cluster.voters(1, 2, 3, 24)
+            assert await cluster.servers[24].propose(b"b", timeout=20) == b"2"
+
+    run(test)
+
+
+def test_a_cluster_of_one_goes_on_while_a_second_voter_is_not_there(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with growing(tmp_path) as cluster:
+            alone = cluster.servers[1]
+            for voters in ([1, 2], [2]):
+                with pytest.raises(TimeoutError, match=r"stay learners: node 2$"):
+                    await alone.change_membership(voters, addresses={2: "127.0.0.1:1"}, timeout=0.7)
+                assert await alone.propose(b"a", timeout=5)
+                await cluster.voters(1, learners=(2,))
+
+    run(test)
+
+
+def test_a_learner_that_is_gone_does_not_become_a_voter(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with growing(tmp_path) as cluster:
+            await cluster.join(2, learner=True)
+            await cluster.voters(1, learners=(2,))
+            alone = cluster.servers[1]
+            await eventually(lambda: alone.status.followers[0].match_index == alone.status.last_index)
+            await cluster.stop(2)
+            await asyncio.sleep(0.3)
+            with pytest.raises(TimeoutError, match=r"stay learners: node 2$"):
+                await alone.change_membership([1, 2], timeout=0.7)
+            assert await alone.propose(b"a", timeout=5) == b"1"
+
+    run(test)
+
+
+def test_a_change_that_would_leave_no_majority_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with growing(tmp_path, size=3) as cluster:
+            leader = await cluster.leader()
+            gone, left = [node_id(each) for each in cluster.followers(leader)]
+            await cluster.stop(gone)
+            await asyncio.sleep(0.3)  # nothing has come from it for an election timeout
+            for asked in cluster.servers.values():
+                for voters in ({node_id(leader), gone}, {left, gone}):
+                    one, two = sorted(voters)
+                    with pytest.raises(
+                        ValueError,
+                        match=f"the voters would be nodes {one}, {two}, without a majority that is heard "
+                        f"from: nothing comes from node {gone}$",
+                    ):
+                        await asked.change_membership(voters)
+            await cluster.voters(1, 2, 3)
+            assert leader.is_running and leader.status.role.value == "leader"
+            await leader.change_membership({node_id(leader), left})
+            await cluster.voters(*{node_id(leader), left})
+            assert await leader.propose(b"a") == b"1"
+
+    run(test)
+
+
+def test_the_outcome_of_a_change_is_unknown_once_it_has_begun(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with growing(tmp_path, size=3) as cluster:
+            leader = await cluster.leader()
+            followers = cluster.followers(leader)
+            operate = leader._cluster.operate
+
+            def alone(event: Any) -> asyncio.Future[None]:
+                for each in followers:
+                    each._leave()
+                return operate(event)
+
+            leader._cluster.operate = alone  # type: ignore[method-assign]
+            with pytest.raises(TimeoutError, match="the outcome is unknown"):
+                await leader.change_membership({1, 2, 3} - {node_id(followers[0])}, timeout=1.5)
+            assert leader.status.role.value != "leader"
 
     run(test)
 

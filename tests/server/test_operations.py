@@ -279,6 +279,7 @@ class Office:
 
     def __init__(self) -> None:
         self.config = RaftConfig(1, [2])
+        self.tick_interval = 0.01
         self.term = 1
         self.id = 1
         self.is_leader = True

@@ -8,7 +8,8 @@ from typing import Any
 from tests.server.hosts import run
 from tests.server.test_membership import CONFIGURED, disk, entry, log_of, node
 
-from raft_io import LogEntry, Membership, MemoryLog, RaftConfig
+from raft_io import LogEntry, Membership, MemoryLog, RaftConfig, Receive, Tick
+from raft_io.core.messages import AppendEntries
 from raft_io.server import frames
 from raft_io.server.cluster import Callbacks, Cluster
 from raft_io.server.frames import Greeting
@@ -53,10 +54,16 @@ class Host:
     def schedule(self) -> None:
         """A turn is due."""
 
-    def told(self, index: int) -> None:
+    def told(self, index: int, by: int = 2) -> None:
         """Another server says that this node was removed."""
         [(kind, body)] = frames.Frames().feed(frames.encode_removed(index))
-        self.cluster.frame(2, kind, body)
+        self.cluster.frame(by, kind, body)
+
+    def hear(self, leader: int, commit: int) -> None:
+        """What a leader sends when there is nothing new."""
+        log = self.node.log
+        last = log.last_index()
+        self.node.step(Receive(AppendEntries(2, leader, last, log.term_at(last) or 0, (), commit)))
 
 
 def test_a_node_that_was_removed_stops_after_the_longest_election_timeout() -> None:
@@ -115,3 +122,53 @@ def test_a_second_removal_in_what_arrives_counts() -> None:
 
     run(test)
     assert host.ended == ["RemovedError: node 1 was removed from the cluster by the entry at 8"]
+
+
+# Who is believed.
+
+
+def test_what_is_committed_here_is_known_better_than_who_says_otherwise() -> None:
+    host = Host(log_of(last=6))
+
+    async def test() -> None:
+        host.hear(2, 5)
+        for _ in range(100):
+            host.node.step(Tick())
+        assert host.node.leader is None
+        for index in (3, 5):
+            host.told(index, by=3)
+        await asyncio.sleep(LONGEST * 1.5)
+        assert host.ended == []
+        host.told(6, by=3)
+        await asyncio.sleep(LONGEST * 1.5)
+
+    run(test)
+    assert host.ended == ["RemovedError: node 1 was removed from the cluster by the entry at 6"]
+
+
+def test_a_node_that_is_led_believes_its_leader_alone() -> None:
+    host = Host(log_of(last=6))
+
+    async def test() -> None:
+        host.hear(2, 6)
+        host.told(9, by=3)
+        await asyncio.sleep(LONGEST * 1.5)
+        assert host.ended == []
+        host.told(7, by=2)
+        await asyncio.sleep(LONGEST * 1.5)
+
+    run(test)
+    assert host.ended == ["RemovedError: node 1 was removed from the cluster by the entry at 7"]
+
+
+def test_who_finds_a_leader_in_time_was_not_removed() -> None:
+    host = Host(log_of(last=6))
+
+    async def test() -> None:
+        host.told(9, by=3)
+        await asyncio.sleep(LONGEST / 2)
+        host.hear(2, 6)
+        await asyncio.sleep(LONGEST * 1.5)
+        assert host.ended == []
+
+    run(test)

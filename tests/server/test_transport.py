@@ -125,6 +125,7 @@ def test_who_misbehaves_is_refused_in_one_line_each_and_nothing_is_lost(
         rejects = [body.decode() for kind, body in said if kind == frames.REJECT]
         assert len(rejects) == 1, said
         assert reason in rejects[0]
+        assert rejects[0].startswith(frames.STRANGER) == ("another data directory" in rejects[0])
         lines = [line for line in warnings(caplog) if "refused connection" in line]
         assert len(lines) == 1, lines
         assert "\n" not in lines[0]
@@ -191,6 +192,33 @@ def test_a_peer_that_dials_anew_replaces_its_old_connection(tmp_path: Path) -> N
         for writer in (first_writer, second_writer):
             writer.close()
         await cluster.stop(1)
+
+    run(test)
+
+
+def test_who_dials_a_wrong_address_loses_no_connection_by_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "raft_io.server")
+
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            caplog.clear()
+            hello = greeting(incarnation=incarnation_of(tmp_path / "node-2"))
+            dialled = []
+            for _ in range(5):
+                reader, writer = await asyncio.open_connection("127.0.0.1", cluster.ports[0])
+                writer.write(hello)
+                await reader.readexactly(len(cluster.servers[1]._cluster.greeting.encode(frames.WELCOME)))
+                dialled.append((reader, writer))
+            # Of those that say nothing more the last alone is kept.
+            for reader, _ in dialled[:-1]:
+                await asyncio.wait_for(read_frames(reader), 5)
+            for _, writer in dialled:
+                writer.close()
+            await asyncio.sleep(0.1)
+            assert await cluster.servers[2].propose(b"x") == b"1"
+            assert [line for line in caplog.messages if "lost the connection" in line] == []
 
     run(test)
 

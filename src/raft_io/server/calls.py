@@ -22,7 +22,7 @@ from raft_io.errors import (
 )
 from raft_io.server import frames
 
-__all__ = ["Calls", "Carrier", "described", "raise_described"]
+__all__ = ["BegunError", "Calls", "Carrier", "NoAnswerError", "described", "raise_described"]
 
 log = logging.getLogger("raft_io.server")
 
@@ -49,6 +49,14 @@ Serve = Callable[[int, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Carries out an operation; its errors are those of `ERRORS` and `NotLeaderError`."""
 
 
+class BegunError(NotLeaderError):
+    """Who was asked led when it began and leads no more: whether what it began comes to pass is not known."""
+
+
+class NoAnswerError(TimeoutError):
+    """Nothing was said in time by whom was asked. What it says of a time of its own is a `TimeoutError`."""
+
+
 class Carrier(Protocol):
     """What sends the frames."""
 
@@ -59,7 +67,8 @@ class Carrier(Protocol):
 def described(error: Exception) -> dict[str, Any]:
     """An error as it travels."""
     if isinstance(error, NotLeaderError):
-        return {"error": "NotLeaderError", "leader": error.leader}
+        begun = {"begun": True} if isinstance(error, BegunError) else {}
+        return {"error": "NotLeaderError", "leader": error.leader, **begun}
     for kind in type(error).__mro__:
         if kind.__name__ in ERRORS:
             return {"error": kind.__name__, "detail": str(error)}
@@ -73,7 +82,8 @@ def raise_described(fields: dict[str, Any]) -> None:
         return
     if name == "NotLeaderError":
         leader = fields.get("leader")
-        raise NotLeaderError(leader if isinstance(leader, int) else None)
+        kind = BegunError if fields.get("begun") is True else NotLeaderError
+        raise kind(leader if isinstance(leader, int) else None)
     raise ERRORS.get(str(name), RaftError)(str(fields.get("detail", name)))
 
 
@@ -98,7 +108,7 @@ class Calls:
         timeout: float,
         while_: Callable[[], bool] = lambda: True,
     ) -> dict[str, Any]:
-        """What `peer` answers. Raises what it says was raised there, and `TimeoutError` after `timeout`
+        """What `peer` answers. Raises what it says was raised there, and `NoAnswerError` after `timeout`
         seconds or when `while_` is not true any more."""
         self._number += 1
         number = self._number
@@ -118,7 +128,7 @@ class Calls:
                     raise_described(answer)
                     return answer
                 if loop.time() >= end or not while_():
-                    raise TimeoutError(f"no answer from node {peer}: the outcome is unknown")
+                    raise NoAnswerError(f"no answer from node {peer}: the outcome is unknown")
         finally:
             del self._asked[number]
 

@@ -13,10 +13,10 @@ from raft_io.core.config import RaftConfig
 from raft_io.core.events import Event
 from raft_io.core.node import RaftNode
 from raft_io.core.types import Index, Membership, NodeId, Term
-from raft_io.errors import IdentityError, NotLeaderError, RaftError, RemovedError, WireError
+from raft_io.errors import IdentityError, RaftError, RemovedError, WireError
 from raft_io.server import frames
 from raft_io.server.address import Address
-from raft_io.server.calls import Calls
+from raft_io.server.calls import BegunError, Calls
 from raft_io.server.driver import Driver, Output
 from raft_io.server.envelope import Member
 from raft_io.server.frames import Greeting
@@ -130,6 +130,7 @@ class Cluster:
         self._closing = False
         self._removing: asyncio.TimerHandle | None = None
         self._removal: Index = 0
+        self._witness: NodeId | None = None
         self._arrived = (0, 0)
         """What had come from a leader when the timer was set: the last index, and pieces of snapshots."""
         self._pieces = 0
@@ -197,11 +198,11 @@ class Cluster:
             if operation == frames.JOINING:
                 return await self._admission.admit(fields, deadline_of(fields))
             return await self.leading.serve(operation, fields)
-        except RaftError as error:
+        except (RaftError, TimeoutError) as error:
             if self._owner.is_running:
                 raise
             # It ends in the middle of it: whoever leads next is to be asked.
-            raise NotLeaderError(None) from error
+            raise BegunError(None) from error
 
     def on_ask(self, kind: str, answer: Callable[[Any], Any]) -> None:
         """Answer other servers that `ask` for `kind`."""
@@ -229,6 +230,19 @@ class Cluster:
                 )
             )
         return self.members_known.objection(greeting)
+
+    def disowned(self, peer: NodeId) -> None:
+        """`peer` refuses this server: it knows another incarnation of it."""
+        if self.members_known.has_nothing:
+            # Others that have lost theirs as well would take it for what it was: together they could begin
+            # a second cluster beside what is left of the first.
+            self._owner.end(
+                IdentityError(
+                    f"node {peer} knows node {self.config.id} by another data directory than this empty one: "
+                    f"node {self.config.id} has lost its data; empty its data directory and start it with "
+                    "--join"
+                )
+            )
 
     def removal(self, node: NodeId) -> Index:
         """By which membership entry `node` is no member, where that may be told; else 0."""
@@ -268,7 +282,7 @@ class Cluster:
             self.members_known.hear(peer, *frames.decode_members(body))
             self._relink()
         elif kind == frames.REMOVED:
-            self._check_removed(frames.decode_removed(body))
+            self._check_removed(frames.decode_removed(body), peer)
         else:
             raise WireError(f"a frame of unknown type {kind}")
 
@@ -371,10 +385,13 @@ class Cluster:
         self.members_known.part()
         self._relink()
 
-    def _check_removed(self, index: Index) -> None:
-        if not self.members_known.is_removed(index):
+    def _check_removed(self, index: Index, witness: NodeId | None = None) -> None:
+        """It is said that this node is no member by the entry at `index`: its log says so, or a witness."""
+        known = self.members_known
+        if index < self._removal or not known.is_removed(index) or not known.believes(witness):
             return
-        self._removal = max(self._removal, index)
+        self._removal = index
+        self._witness = witness
         if self._removing is None:
             self._arm_removal()
 
@@ -389,7 +406,8 @@ class Cluster:
 
     def _remove(self) -> None:
         self._removing = None
-        if not self.members_known.is_removed(self._removal):
+        if not self.members_known.is_removed(self._removal) or not self.members_known.believes(self._witness):
+            self._removal = 0
             return
         if self._arrived != (self.node.log.last_index(), self._pieces):
             # Nobody sends entries to a node that is no member: the one that says so may be yet to come.

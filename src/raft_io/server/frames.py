@@ -3,7 +3,7 @@
     frame   = length of what follows (4), type (1), body
     HELLO, WELCOME = magic (8), version (2), node id (8), incarnation (8), whether it has yet to join (1),
               length of the address (2), advertised address (UTF-8), cluster id (UTF-8)
-    REJECT  = the reason (UTF-8)
+    REJECT  = the reason (UTF-8); STRANGER in front: the receiver's id is known with another incarnation
     MESSAGE = a message, as raft_io.wire encodes it
     FORWARD = an entry for the leader's log
     REFUSED = session (8), sequence (8) of an entry that an overloaded leader did not take
@@ -43,6 +43,7 @@ __all__ = [
     "REJECT",
     "REMOVED",
     "REPLY",
+    "STRANGER",
     "TRANSFER",
     "WELCOME",
     "Frames",
@@ -58,6 +59,7 @@ __all__ = [
     "encode_join",
     "encode_members",
     "encode_refused",
+    "encode_reject",
     "encode_removed",
     "encode_reply",
     "is_bulk",
@@ -85,6 +87,10 @@ JOINING: Final = 3
 ASK: Final = 4
 """The operations of a CALL: change the membership, hand leadership over, let a node join; and of any node,
 not only the leader, an answer that its host has registered."""
+
+STRANGER: Final = "another incarnation: "
+"""How the reason of a REJECT begins where the receiver comes with another data directory than the one it is
+known by. No other reason begins so."""
 
 MAX_FRAME: Final = 64 * 1024 * 1024
 """The longest frame that is accepted, in bytes."""
@@ -242,6 +248,11 @@ def decode_join(body: bytes) -> tuple[Greeting, bool]:
     if not body or body[0] > 1:
         raise WireError("a request to join that makes no sense")
     return Greeting.decode(body[1:]), body[0] == 1
+
+
+def encode_reject(reason: str) -> bytes:
+    """The frame that refuses a connection; a long reason is cut."""
+    return encode(REJECT, reason.encode()[: MAX_GREETING - 1])
 
 
 def encode_refused(session: int, sequence: int) -> bytes:

@@ -35,8 +35,15 @@ FIRST_DELAY: Final = 0.05
 LONGEST_DELAY: Final = 1.0
 """Seconds between two attempts, doubling from the first to the longest."""
 
-CLOSE: Final = 1000
-"""Entries by which a learner may be behind when it becomes a voter."""
+
+QUIET: Final = 1.0
+"""Seconds for which what passes by itself, a leader that changes for instance, is not worth a line."""
+
+
+class ClosedError(RaftError):
+    """The other side closed the connection without an answer."""
+
+    is_retryable = True
 
 
 def join_fields(greeting: Greeting, learner: bool) -> dict[str, Any]:
@@ -106,37 +113,15 @@ class Admission:
         await leading.move(Membership(now.voters - {node}, now.learners - {node}), deadline)
 
     async def _promote(self, node: NodeId, deadline: float) -> None:
-        """Make the learner a voter if it catches up in time (thesis, section 4.2.1)."""
+        """Make the learner a voter if it catches up in time."""
         leading = self._leading
-        if not await self._caught_up(node, deadline):
+        if await leading.promotion.lagging([node], deadline):
             return
         async with leading.lock:
             await leading.settled(deadline)
             now = leading.membership
             if node in now.learners:
                 await leading.move(Membership(now.voters | {node}, now.learners - {node}), deadline)
-
-    async def _caught_up(self, node: NodeId, deadline: float) -> bool:
-        """Rounds: in each the learner gets what was in the log when it began. It has caught up when it needed
-        less than an election timeout for one, and is close."""
-        leading, raft = self._leading, self._server.node
-        loop = asyncio.get_running_loop()
-        quick = self._server.config.election_timeout[0] * self._server.tick_interval
-        # A fair part of the time is for the change itself.
-        end = loop.time() + leading.left(deadline) * 0.6
-        goal, began = raft.status.last_index, loop.time()
-        while loop.time() < end:
-            leading.check(deadline)
-            follower = leading.follower(node)
-            if follower is None:
-                return False
-            if follower.match_index >= goal > 0:
-                last = raft.status.last_index
-                if loop.time() - began < quick and last - follower.match_index <= CLOSE:
-                    return True
-                goal, began = last, loop.time()
-            await leading.pause(deadline)
-        return False
 
 
 class Joining(Protocol):
@@ -165,6 +150,8 @@ class Joiner:
         self._first = first
         self._learner = learner
         self._complaints: set[str] = set()
+        self._unanswered: float | None = None
+        """Since when nobody has answered as hoped."""
 
     async def run(self) -> None:
         """Ask until this node is what it wants to be."""
@@ -205,12 +192,30 @@ class Joiner:
                 answer = await request(contact, self._server.greeting, self._learner)
             raise_described(answer)
         except (OSError, RaftError, TimeoutError, ValueError) as error:
-            reason = reason_of(error) or NO_ANSWER
-            if reason not in self._complaints:
-                self._complaints.add(reason)
-                log.warning("node %s: cannot join through %s: %s", self._server.node.id, contact, reason)
+            self._complain(contact, error)
             return False
+        self._unanswered = None
         return True
+
+    def _complain(self, contact: Address, error: Exception) -> None:
+        if self._done():
+            return  # the answer was lost, and is not needed any more
+        now = asyncio.get_running_loop().time()
+        if self._unanswered is None:
+            self._unanswered = now
+        if _may_pass(error) and now - self._unanswered < QUIET:
+            return
+        reason = reason_of(error) or NO_ANSWER
+        if reason not in self._complaints:
+            self._complaints.add(reason)
+            log.warning("node %s: cannot join through %s: %s", self._server.node.id, contact, reason)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the next attempt may find it gone: who was asked stops, or the leader changes."""
+    if isinstance(error, RaftError):
+        return error.is_retryable
+    return isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
 
 
 async def request(contact: Address, greeting: Greeting, learner: bool) -> dict[str, Any]:
@@ -226,7 +231,7 @@ async def request(contact: Address, greeting: Greeting, learner: bool) -> dict[s
                 if kind == frames.REJECT:
                     raise RaftError(f"it refuses: {body.decode(errors='replace')!r}")
                 raise WireError("it sends what no server sends here")
-        raise RaftError("it closed the connection")
+        raise ClosedError("it closed the connection")
     finally:
         writer.close()
         with contextlib.suppress(OSError):

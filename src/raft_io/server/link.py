@@ -64,6 +64,9 @@ class Host(Protocol):
     def objection(self, greeting: Greeting) -> str | None:
         """Why nothing is taken from who says this, if nothing is; else it is remembered."""
 
+    def disowned(self, peer: NodeId) -> None:
+        """`peer` refuses this server: it knows another incarnation of it."""
+
     def removal(self, node: NodeId) -> int:
         """The index of the membership entry by which `node` is no member, where that may be told; else 0."""
 
@@ -135,7 +138,10 @@ class Outbound(asyncio.Protocol):
 
     def _answer(self, kind: int, body: bytes) -> None:
         if kind == frames.REJECT:
-            self._fail(f"it refuses: {body.decode(errors='replace')!r}")
+            reason = body.decode(errors="replace")
+            self._fail(f"it refuses: {reason!r}")
+            if reason.startswith(frames.STRANGER):
+                self._host.disowned(self._peer)
         elif kind == frames.REMOVED and self.greeted.done() and self._reason == GONE:
             self._reason = f"it says that node {self._host.greeting.node} is no member"
             self._host.frame(self._peer, kind, body)

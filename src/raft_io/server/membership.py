@@ -121,6 +121,13 @@ class Members:
             return False
         return membership_index(raft) == 0 and everyone(raft.membership) == {raft.id}
 
+    @property
+    def has_nothing(self) -> bool:
+        """Whether this node is an initial voter whose log is, and was always, empty."""
+        raft = self._node
+        empty = raft.log.last_index() == 0 and raft.log.snapshot() is None
+        return self._initial and not self._peers.joined and empty
+
     def row(self, node: NodeId) -> Row | None:
         """A member's row in the replicated table, as far as it is applied here."""
         return self._peers.members.get(node)
@@ -182,7 +189,8 @@ class Members:
         told = self._told.get(node, ("", 0))[1]
         if greeting.incarnation not in (known, told) and (known or told):
             return (
-                f"node {node} comes with another data directory than the one it is known by; "
+                f"{frames.STRANGER}node {node} "
+                "comes with another data directory than the one it is known by; "
                 "if that was lost, it has to join anew: raft-io serve --join"
             )
         row = self._peers.members.get(node)
@@ -323,11 +331,26 @@ class Members:
 
     def is_removed(self, index: Index) -> bool:
         """Whether this node, which is no member by the membership at `index`, has been one and is none now.
-        One that joins passes by memberships from before its time."""
+        One that joins passes by memberships from before its time. Where this node knows what is committed at
+        `index`, its own log decides: who says otherwise has another history."""
         if self.is_joining or index <= self._peers.joined:
             return False
         latest = membership_index(self._node)
-        return index > latest or (index == latest and self._node.id not in everyone(self._node.membership))
+        if index <= latest:
+            return index == latest and self._is_out
+        return index > self._node.commit_index
+
+    def believes(self, witness: NodeId | None) -> bool:
+        """Whether to go by what `witness` says of this node's removal (`None`: its own log). Whoever is led,
+        or leads, is a member of what it takes part in: then only the leader that it hears is believed. A node
+        that really was removed hears from no leader soon, and is told again."""
+        leader = self._node.leader
+        return witness is None or leader is None or leader == witness or self._is_out
+
+    @property
+    def _is_out(self) -> bool:
+        """Whether this node is no member by its own log."""
+        return self._node.id not in everyone(self._node.membership)
 
 
 def _parsed(text: str) -> Address | None:

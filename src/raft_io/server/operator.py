@@ -25,9 +25,10 @@ from raft_io.errors import (
 )
 from raft_io.server import frames
 from raft_io.server.address import Address
-from raft_io.server.calls import Calls
+from raft_io.server.calls import BegunError, Calls, NoAnswerError
 from raft_io.server.envelope import Member
 from raft_io.server.membership import Members, everyone, membership_index
+from raft_io.server.promotion import Promotion, names
 from raft_io.server.settings import MAX_NAME
 
 __all__ = ["Leading", "Operated", "Operator"]
@@ -105,7 +106,7 @@ class Operator:
         """What the leader answers. Whoever leads is asked until one has answered; with `first_only` nobody
         but the first, and if another leads then, the answer says just that. Raises what the leader says, or
         `NotLeaderError` when none was found in time; `TimeoutError`: one was asked, the outcome is
-        unknown."""
+        unknown, or is what the leader says."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
         first: NodeId | None = None
@@ -119,9 +120,11 @@ class Operator:
                 first = leader
                 try:
                     return await self._ask(leader, operation, fields | {"timeout": left}, left)
-                except (NotLeaderError, TransferInProgressError):
+                except NotLeaderError as error:
+                    asked = asked or isinstance(error, BegunError)
+                except TransferInProgressError:
                     pass
-                except TimeoutError:
+                except NoAnswerError:
                     asked = True
             if loop.time() >= end:
                 if asked:
@@ -134,8 +137,11 @@ class Operator:
     ) -> dict[str, Any]:
         node = self._server.node
         if leader == node.id:
-            async with asyncio.timeout(timeout):
-                return await self._calls.serve(operation, fields)
+            try:
+                async with asyncio.timeout(timeout):
+                    return await self._calls.serve(operation, fields)
+            except TimeoutError as error:
+                raise error if str(error) else NoAnswerError from error
         term = node.term
         return await self._calls.ask(
             leader,
@@ -168,6 +174,7 @@ class Leading:
         self._server = server
         self.lock = asyncio.Lock()
         """Who holds it changes the membership."""
+        self.promotion = Promotion(self, server.config, lambda: server.node, server.tick_interval)
 
     @property
     def _node(self) -> RaftNode:
@@ -204,17 +211,63 @@ class Leading:
         addresses: dict[NodeId, str],
         deadline: float,
     ) -> Index:
-        """Set the addresses, then move to these members and wait until that is committed. `None`: they stay
-        as they are."""
+        """Set the addresses, take new voters in as learners, and when they have caught up move to these
+        members and wait until that is committed. `None`: they stay as they are.
+
+        Raises `ValueError` also for voters of whom no majority is heard from; `BegunError` instead of
+        `NotLeaderError` once something may be done; `TimeoutError` for new voters that do not catch up:
+        they stay learners."""
+        wanted = (voters, learners)
         async with self.lock:
             await self.catch_up(deadline)
-            await self._set_addresses(addresses, deadline)
-            now = self.membership
-            if now.outgoing and (voters is None or learners is None):
+            self._check_addresses(addresses)
+            target = self._target(*wanted)
+            newcomers = target.voters - self.membership.voters
+            await self.promotion.check_majority(target, deadline, newcomers)
+            try:
+                await self._set_addresses(addresses, deadline)
+                if not newcomers:
+                    return await self.move(target, deadline)
+                await self._take_in(newcomers, deadline)
+            except NotLeaderError as error:
+                raise BegunError(error.leader) from error
+        try:
+            return await self._promote(wanted, newcomers, deadline)
+        except NotLeaderError as error:
+            raise BegunError(error.leader) from error
+
+    def _target(self, voters: list[NodeId] | None, learners: list[NodeId] | None) -> Membership:
+        """The members that are asked for, in full. Raises `ValueError` for those that cannot be."""
+        now = self.membership
+        if now.outgoing and (voters is None or learners is None):
+            raise MembershipChangeInProgressError
+        wanted_voters = frozenset(voters) if voters is not None else now.voters - {*(learners or ())}
+        wanted_learners = frozenset(learners) if learners is not None else now.learners - wanted_voters
+        return Membership(wanted_voters, wanted_learners)
+
+    async def _take_in(self, newcomers: frozenset[NodeId], deadline: float) -> None:
+        """Add those who are to be voters as learners."""
+        now = self.membership
+        if not newcomers <= now.learners:
+            await self.move(Membership(now.voters, now.learners | newcomers), deadline)
+
+    async def _promote(
+        self,
+        wanted: tuple[list[NodeId] | None, list[NodeId] | None],
+        newcomers: frozenset[NodeId],
+        deadline: float,
+    ) -> Index:
+        """Make the change when the newcomers have caught up. Others may do something meanwhile."""
+        lagging = await self.promotion.lagging(newcomers, deadline)
+        if lagging and newcomers <= everyone(self.membership):
+            raise TimeoutError(f"new voters have not caught up in time, and stay learners: {names(lagging)}")
+        async with self.lock:
+            await self.catch_up(deadline)
+            if not newcomers <= everyone(self.membership):
                 raise MembershipChangeInProgressError
-            wanted_voters = frozenset(voters) if voters is not None else now.voters - {*(learners or ())}
-            wanted_learners = frozenset(learners) if learners is not None else now.learners - wanted_voters
-            return await self.move(Membership(wanted_voters, wanted_learners), deadline)
+            target = self._target(*wanted)
+            await self.promotion.check_majority(target, deadline)
+            return await self.move(target, deadline)
 
     async def catch_up(self, deadline: float) -> None:
         """Wait until everything is applied here that was ever committed: the table of members is up to
@@ -265,6 +318,15 @@ class Leading:
         if heir is not None and self._is_settled():
             await self.transfer(heir, deadline)
             raise NotLeaderError(self._node.leader)
+
+    def _check_addresses(self, addresses: dict[NodeId, str]) -> None:
+        """Refuse an address that two nodes would have: whoever looks for one there would find the other."""
+        members = self._server.members_known
+        found = {node: members.address(node) for node in everyone(self.membership)} | addresses
+        for node, address in sorted(addresses.items()):
+            for other in sorted(found):
+                if other != node and found[other] == address:
+                    raise ValueError(f"{address} is the address of node {other}: node {node} needs its own")
 
     async def _set_addresses(self, addresses: dict[NodeId, str], deadline: float) -> None:
         members = self._server.members_known

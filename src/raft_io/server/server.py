@@ -188,9 +188,11 @@ class RaftServer(Shell):
 
         `addresses` of new members have to be named; those of others may be changed, also alone.
 
-        Raises `ValueError` for members that cannot be, or whose address is not known;
+        New voters are learners until they have caught up. Raises `ValueError` for members that cannot be,
+        whose address is not known or another's, or for voters of whom the leader hears no majority;
         `MembershipChangeInProgressError` while another change is under way; `NotLeaderError` when no leader
-        was found in `timeout` seconds, `TimeoutError` when the outcome is unknown.
+        was found in `timeout` seconds, `TimeoutError` when the outcome is unknown, or new voters did not
+        catch up: they stay learners.
         """
         self._check_running()
         operator = self._cluster.operator

@@ -55,6 +55,9 @@ class Inbound(asyncio.Protocol):
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
         self._patience: asyncio.TimerHandle | None = None
+        self._incarnation = 0
+        self._is_used = False
+        """Whether the peer has sent more than its greeting."""
         self.peer: NodeId | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,6 +76,8 @@ class Inbound(asyncio.Protocol):
         try:
             for kind, body in self._frames.feed(data):
                 if self.peer is not None:
+                    if not self._is_used:
+                        self._use()
                     self._host.frame(self.peer, kind, body)
                 elif not self._greet(kind, body):
                     return
@@ -105,13 +110,26 @@ class Inbound(asyncio.Protocol):
             self._transport.write(frames.encode_removed(removal))
             self._transport.close()
             return False
-        # A peer that dials anew has lost its old connection, whether this side knows yet or not.
-        for other in [other for other in self._everyone if other.peer == greeting.node]:
-            other.close()
+        # One that is in use stays until this one is: who dialled a wrong address hangs up here, and has lost
+        # nothing. But a node that was replaced does not go on in the name of its successor.
+        for other in self._others(greeting.node):
+            if not other._is_used or other._incarnation != greeting.incarnation:
+                other.close()
         self.peer = greeting.node
+        self._incarnation = greeting.incarnation
         self._frames.limit = frames.MAX_FRAME
         self._host.greeted(greeting)
         return True
+
+    def _others(self, peer: NodeId) -> list[Inbound]:
+        return [each for each in self._everyone if each.peer == peer and each is not self]
+
+    def _use(self) -> None:
+        """The peer begins to send here: it has lost its old connection, whether that is known here or not."""
+        assert self.peer is not None
+        self._is_used = True
+        for other in self._others(self.peer):
+            other.close()
 
     def _join(self, body: bytes) -> None:
         greeting, learner = frames.decode_join(body)
@@ -138,14 +156,14 @@ class Inbound(asyncio.Protocol):
         name = self._transport.get_extra_info("peername")
         level = logging.WARNING if loud else logging.DEBUG
         log.log(level, "node %s: refused connection from %s: %s", self._host.greeting.node, name, reason)
-        self._transport.write(frames.encode(frames.REJECT, reason.encode()[: frames.MAX_GREETING - 1]))
+        self._transport.write(frames.encode_reject(reason))
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._rest()
         self._transport = None
         self._everyone.discard(self)
-        if self.peer is not None and all(other.peer != self.peer for other in self._everyone):
+        if self.peer is not None and not self._others(self.peer):
             self._host.left(self.peer)
 
     def close(self) -> None:
