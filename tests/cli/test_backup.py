@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.cli.nodes import error, listening, ready, response, running, said
 
 from raft_io import Membership, Snapshot
+from raft_io.cli import backup
 from raft_io.cli.main import main
 from raft_io.errors import RaftError
+from raft_io.server.address import Address
 from raft_io.server.backup import BackupFile
 
 
@@ -30,6 +33,38 @@ def test_a_backup_appears_when_it_is_complete(tmp_path: Path, capsys: pytest.Cap
         assert json.loads(capsys.readouterr().out)["index"] == 50
     assert sorted(each.name for each in tmp_path.iterdir()) == ["shop.backup", "two"]
     assert [each[0] for each in server.asked] == ["read", "snapshot", "snapshot"]
+
+
+def test_of_two_backups_to_one_name_the_first_that_is_complete_has_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "shop.backup"
+    made: list[bytes] = []
+    download = backup.download
+
+    async def overtaken(
+        node: Address, target: str, take: Callable[[bytes], object], *, timeout: float
+    ) -> None:
+        """While the first one has a part of it, another one is made from beginning to end."""
+
+        def take_one(block: bytes) -> None:
+            take(block[:100])
+            if not made:
+                made.append(b"")
+                assert main(["backup", str(path), "--local", "--node", str(node)]) == 0
+                made[0] = path.read_bytes()
+            take(block[100:])
+
+        await download(node, target, take_one, timeout=timeout)
+
+    monkeypatch.setattr(backup, "download", overtaken)
+    with running(ready()) as node:
+        assert main(["backup", str(path), "--local", "--node", node]) == 1
+    captured = capsys.readouterr()
+    assert captured.err == f"raft-io: {path} is there already\n"
+    assert captured.out.count("\n") == 1
+    assert path.read_bytes() == made[0]
+    assert [each.name for each in tmp_path.iterdir()] == ["shop.backup"]
 
 
 class Damaged:

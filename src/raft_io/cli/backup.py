@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import secrets
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -44,10 +45,11 @@ def run(options: argparse.Namespace) -> int:
         raise CommandFailedError(f"{path} is there already")
     operator = Operator(options)
     target = f"/backup?timeout={operator.timeout:g}" + ("&local=true" if options.local else "")
-    temporary = path.with_name(path.name + ".tmp")
+    # Of this process alone: another backup may be on its way to the same name.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         try:
-            with temporary.open("w+b") as file:
+            with temporary.open("x+b") as file:
                 asyncio.run(operator.first(lambda node: _fetch(node, target, file, operator.timeout)))
                 file.flush()
                 os.fsync(file.fileno())
@@ -86,7 +88,15 @@ def _check(file: BinaryIO, path: Path) -> Backup:
 
 
 def _name(temporary: Path, path: Path) -> None:
-    os.rename(temporary, path)
+    """Give the file its name. Raises `CommandFailedError` if another one has got it meanwhile."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise CommandFailedError(f"{path} is there already") from None
+    except OSError:  # a file system without links
+        os.rename(temporary, path)
+    else:
+        temporary.unlink()
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
