@@ -11,6 +11,7 @@ from tests.cli.nodes import error, listening, ready, response, running, said
 
 from raft_io import Membership, Snapshot
 from raft_io.cli import backup
+from raft_io.cli.client import download
 from raft_io.cli.main import main
 from raft_io.errors import RaftError
 from raft_io.server.address import Address
@@ -40,7 +41,6 @@ def test_of_two_backups_to_one_name_the_first_that_is_complete_has_it(
 ) -> None:
     path = tmp_path / "shop.backup"
     made: list[bytes] = []
-    download = backup.download
 
     async def overtaken(
         node: Address, target: str, take: Callable[[bytes], object], *, timeout: float

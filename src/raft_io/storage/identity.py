@@ -18,13 +18,24 @@ from raft_io.storage.fs import FileSystem
 from raft_io.storage.names import SUFFIX
 from raft_io.storage.sealed import read_sealed, seal, unseal
 
-__all__ = ["Identity", "check_log", "check_voters", "has_identity", "open_identity", "read_identity"]
+__all__ = [
+    "RESTORING",
+    "Identity",
+    "check_log",
+    "check_voters",
+    "has_identity",
+    "open_identity",
+    "read_identity",
+]
 
 VERSION: Final = 1
 FILE_NAME: Final = "identity.json"
 WHAT: Final = "the identity file"
 SALVAGED: Final = "salvaged.json"
 """Beside the log once it has been salvaged (`raft_io.storage.recover`): its node may come back by joining."""
+
+RESTORING: Final = "restoring"
+"""Below it `raft-io restore` makes the log, and takes the directory away once that is whole."""
 
 
 @final
@@ -95,14 +106,15 @@ def open_identity(
 
     `voters` are the initial voters, none for a node that is to join; of a directory that is not new,
     `check_voters` compares them. `incarnation_factory` returns a random number in `1 .. 2**63 - 1`. Call this
-    before the log is opened. Raises `IdentityError` if the directory belongs to another node or cluster, or
-    has a log but no identity; `CorruptLogError` if the file is damaged, `StorageError` if the disk fails.
+    before the log is opened. Raises `IdentityError` if the directory belongs to another node or cluster, has a
+    log but no identity, or a restore into it was cut short; `CorruptLogError` if the file is damaged, `StorageError` if the disk fails.
     """
     where = os.path.abspath(data_dir)
     path = os.path.join(where, FILE_NAME)
     try:
         make_directory(fs, where)
         names = fs.listdir(where)
+        _check_restored(fs, where, names)
         if FILE_NAME in names:
             found = decode(read_sealed(fs, path, WHAT), path)
             _compare(where, found, Identity(cluster_id, node_id, found.voters, found.incarnation))
@@ -117,6 +129,13 @@ def open_identity(
     except OSError as error:
         raise StorageError.wrap(f"open {path}", error) from error
     return made
+
+
+def _check_restored(fs: FileSystem, where: str, names: list[str]) -> None:
+    """What a restore that was cut short has left is no node: an empty one could outvote those that have the
+    state."""
+    if RESTORING in names and not _has_log(fs, where, names):
+        raise IdentityError(f"a restore into {where} was cut short; empty the directory and restore again")
 
 
 def _check_salvaged(where: str, names: list[str], made: Identity) -> None:
