@@ -20,7 +20,7 @@ from raft_io.storage import (
     has_identity,
     open_identity,
 )
-from raft_io.storage.identity import read_identity
+from raft_io.storage.identity import LOG_NAME, read_identity
 from raft_io.storage.inspect import RecordInfo, SegmentInfo, log_directory, walk
 
 __all__ = ["Recovered", "recover"]
@@ -59,7 +59,7 @@ def recover(fs: FileSystem, data_dir: Path, cluster_id: str, config: RaftConfig)
         raise
     if returns:
         check_log(fs, data_dir)
-    wal = WalLog.open(data_dir / "log", fs=fs)
+    wal = WalLog.open(data_dir / LOG_NAME, fs=fs)
     try:
         if returns:
             _check_voters(data_dir, identity, wal, voters)

@@ -13,9 +13,10 @@ from typing import Final, final
 
 from raft_io.core.types import NodeId, checked
 from raft_io.errors import CorruptLogError, IdentityError, StorageError
-from raft_io.storage.disk import make_directory, write_file
+from raft_io.storage.disk import TEMPORARY, make_directory, write_file
 from raft_io.storage.fs import FileSystem
-from raft_io.storage.names import SUFFIX
+from raft_io.storage.names import LOCK_NAME, SUFFIX, segment_name
+from raft_io.storage.peers import FILE_NAME as PEERS_NAME
 from raft_io.storage.sealed import read_sealed, seal, unseal
 
 __all__ = [
@@ -33,6 +34,9 @@ FILE_NAME: Final = "identity.json"
 WHAT: Final = "the identity file"
 SALVAGED: Final = "salvaged.json"
 """Beside the log once it has been salvaged (`raft_io.storage.recover`): its node may come back by joining."""
+
+LOG_NAME: Final = "log"
+"""The directory of the log, in the data directory."""
 
 RESTORING: Final = "restoring"
 """Below it `raft-io restore` makes the log, and takes the directory away once that is whole."""
@@ -106,8 +110,9 @@ def open_identity(
 
     `voters` are the initial voters, none for a node that is to join; of a directory that is not new,
     `check_voters` compares them. `incarnation_factory` returns a random number in `1 .. 2**63 - 1`. Call this
-    before the log is opened. Raises `IdentityError` if the directory belongs to another node or cluster, has a
-    log but no identity, or a restore into it was cut short; `CorruptLogError` if the file is damaged, `StorageError` if the disk fails.
+    before the log is opened. Raises `IdentityError` if the directory belongs to another node or cluster, has
+    a log but no identity, or holds a restore that was cut short; `CorruptLogError` if the file is damaged,
+    `StorageError` if the disk fails.
     """
     where = os.path.abspath(data_dir)
     path = os.path.join(where, FILE_NAME)
@@ -164,11 +169,13 @@ def has_identity(fs: FileSystem, data_dir: str | os.PathLike[str]) -> bool:
 
 
 def check_log(fs: FileSystem, data_dir: str | os.PathLike[str]) -> None:
-    """Raise `IdentityError` unless the data directory holds a log. For one that is not new: without its log
-    the node has forgotten its votes and what it acknowledged, and may not take part."""
+    """Raise `IdentityError` unless the data directory holds a log, or what is left of a first start that
+    could not make one. For one that is not new: without its log the node has forgotten its votes and what it
+    acknowledged, and may not take part."""
     where = os.path.abspath(data_dir)
     try:
-        there = _has_log(fs, where, fs.listdir(where))
+        names = fs.listdir(where)
+        there = _has_log(fs, where, names) or _was_never_made(fs, where, names)
     except OSError as error:
         raise StorageError.wrap(f"list {where}", error) from error
     if not there:
@@ -176,6 +183,18 @@ def check_log(fs: FileSystem, data_dir: str | os.PathLike[str]) -> None:
             f"{where} has an {FILE_NAME} but no log: without it the node may vote twice, and lose what was "
             f"acknowledged; put the log back (only if this node has never run, remove {FILE_NAME})"
         )
+
+
+def _was_never_made(fs: FileSystem, where: str, names: list[str]) -> bool:
+    """Whether the log's first segment was being made when that failed: its temporary file is there.
+
+    That name is taken once in the life of a log, and is gone, durably, before the first record is written: a
+    log from which the segments were removed does not have it.
+    """
+    if LOG_NAME not in names or PEERS_NAME in names:
+        return False
+    found = fs.listdir(os.path.join(where, LOG_NAME))
+    return sorted(found) == sorted([LOCK_NAME, segment_name(1) + TEMPORARY])
 
 
 def check_voters(data_dir: str | os.PathLike[str], identity: Identity, voters: Iterable[NodeId]) -> None:
