@@ -37,7 +37,7 @@ PATIENCE: Final = 10.0
 """Seconds that a client may take for a request, counted from the answer to the one before, and for a block of
 an answer. How long the node works on a request is not counted."""
 
-MAX_CONNECTIONS: Final = 128
+MAX_CONNECTIONS: Final = 64
 
 
 @dataclass(frozen=True)
