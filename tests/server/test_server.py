@@ -336,6 +336,13 @@ def test_what_cannot_be_proposed_is_refused_at_once(tmp_path: Path) -> None:
     [
         ({"machine": object()}, TypeError),
         ({"tick_interval": 0}, ValueError),
+        ({"tick_interval": 1e-6}, ValueError),
+        ({"tick_interval": 0.00099}, ValueError),
+        ({"tick_interval": 10.1}, ValueError),
+        ({"tick_interval": 1e300}, ValueError),
+        ({"tick_interval": float("nan")}, ValueError),
+        ({"lease_reads": True, "lease_margin": 10}, ValueError),
+        ({"lease_reads": True, "election_timeout": (2, 20)}, ValueError),
         ({"max_command_bytes": 0}, ValueError),
         ({"max_command_bytes": 33 * 1024 * 1024}, ValueError),
         ({"listen": "nonsense"}, ValueError),

@@ -224,7 +224,7 @@ SETTINGS: Final[dict[str, Setting]] = {
     "join": Setting(ADDRESS, "a member of the cluster that this node joins; instead of peers"),
     "learner": Setting(BOOLEAN, "with join: the node stays a learner, without a vote (false)"),
     "advertise": Setting(ADDRESS, "where peers reach this node, if not at listen"),
-    "tick_interval": Setting(SECONDS, "seconds of a tick (0.025)"),
+    "tick_interval": Setting(SECONDS, "seconds of a tick, 0.001 to 10 (0.025)"),
     "max_command_bytes": Setting(INTEGER, "the longest command (1 MiB)"),
     **RAFT_OPTIONS,
     "log_level": Setting(LEVEL, f"what is logged: {', '.join(LEVELS)} (info)"),

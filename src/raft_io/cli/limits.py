@@ -14,8 +14,8 @@ __all__ = ["max_clients", "raise_open_files"]
 OPEN_FILES: Final = 65_536
 
 RESERVE: Final = MAX_CONNECTIONS + MAX_STRANGERS + BACKLOG + 64
-"""Open files that clients must leave: for status over HTTP, connections to the port of the peers that are none
-of peers, and the log and the peers themselves."""
+"""Open files that clients must leave: for status over HTTP, for connections to the port of the peers that are
+none of peers, for the log and the peers themselves."""
 
 
 def raise_open_files() -> None:

@@ -27,8 +27,8 @@ REPEAT: Final = 60.0
 
 
 MAX_STRANGERS: Final = 32
-"""Connections whose other side has not introduced itself as a peer. A peer does so at once; anybody else could
-take all the files that the process may open, and a log that cannot be opened stops the node."""
+"""Connections whose other side has not introduced itself as a peer. A peer does so at once; anybody else
+could take all the files that the process may open, and a log that cannot be opened stops the node."""
 
 BACKLOG: Final = 32
 """Connections that are accepted in one turn of the loop, before any of them can be refused."""
