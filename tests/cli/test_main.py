@@ -93,7 +93,7 @@ NODE = ["serve", "--id=1", "--data-dir=/none", "--listen=1", "--resp=1", "--http
 @pytest.mark.parametrize(
     ("option", "expected"),
     [
-        ("--tick-interval=0", "--tick-interval must be above 0 seconds"),
+        ("--tick-interval=0", "--tick-interval must be in 0.001 .. 10 seconds, not 0.0"),
         ("--max-command-bytes=0", "--max-command-bytes must be in 1 .."),
         ("--id=-1", "--id must be in 0 .."),
     ],

@@ -245,7 +245,12 @@ def test_a_disk_that_fails_ends_the_node_with_one_clear_line(
     run(test)
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1
-    assert "Input/output error" in errors[0].getMessage()
+    where = "/d/n/log/0000000000000001.wal"
+    assert (
+        errors[0]
+        .getMessage()
+        .endswith(f"log storage error while syncing the log: writing {where}: Input/output error")
+    )
     assert not errors[0].exc_info
 
 

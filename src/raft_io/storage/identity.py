@@ -89,7 +89,7 @@ def decode(data: bytes, path: str) -> Identity:
     try:
         return Identity(fields["cluster_id"], fields["node_id"], fields["voters"], fields["incarnation"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptLogError(f"read {WHAT}", f"it makes no sense: {error!r}", path, 0) from error
+        raise CorruptLogError(f"reading {WHAT}", f"it makes no sense: {error!r}", path, 0) from error
 
 
 def read_identity(fs: FileSystem, data_dir: str | os.PathLike[str]) -> Identity:
@@ -130,9 +130,9 @@ def open_identity(
             _check_salvaged(where, names, made)
         write_file(fs, path, encode(made))
     except (FileExistsError, NotADirectoryError) as error:
-        raise StorageError(f"open {where}", "it is not a directory") from error
+        raise StorageError(f"opening {where}", "it is not a directory") from error
     except OSError as error:
-        raise StorageError.wrap(f"open {path}", error) from error
+        raise StorageError.wrap(f"opening {path}", error) from error
     return made
 
 
@@ -165,7 +165,7 @@ def has_identity(fs: FileSystem, data_dir: str | os.PathLike[str]) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise StorageError.wrap(f"list {where}", error) from error
+        raise StorageError.wrap(f"listing {where}", error) from error
 
 
 def check_log(fs: FileSystem, data_dir: str | os.PathLike[str]) -> None:
@@ -177,7 +177,7 @@ def check_log(fs: FileSystem, data_dir: str | os.PathLike[str]) -> None:
         names = fs.listdir(where)
         there = _has_log(fs, where, names) or _was_never_made(fs, where, names)
     except OSError as error:
-        raise StorageError.wrap(f"list {where}", error) from error
+        raise StorageError.wrap(f"listing {where}", error) from error
     if not there:
         raise IdentityError(
             f"{where} has an {FILE_NAME} but no log: without it the node may vote twice, and lose what was "
