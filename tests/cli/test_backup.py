@@ -13,7 +13,7 @@ from raft_io import Membership, Snapshot
 from raft_io.cli import backup
 from raft_io.cli.client import download
 from raft_io.cli.main import main
-from raft_io.errors import RaftError
+from raft_io.errors import NotLeaderError, RaftError
 from raft_io.server.address import Address
 from raft_io.server.backup import BackupFile
 
@@ -42,9 +42,7 @@ def test_of_two_backups_to_one_name_the_first_that_is_complete_has_it(
     path = tmp_path / "shop.backup"
     made: list[bytes] = []
 
-    async def overtaken(
-        node: Address, target: str, take: Callable[[bytes], object], *, timeout: float
-    ) -> None:
+    async def overtaken(node: Address, target: str, take: Callable[[bytes], object], **times: float) -> None:
         """While the first one has a part of it, another one is made from beginning to end."""
 
         def take_one(block: bytes) -> None:
@@ -55,7 +53,7 @@ def test_of_two_backups_to_one_name_the_first_that_is_complete_has_it(
                 made[0] = path.read_bytes()
             take(block[100:])
 
-        await download(node, target, take_one, timeout=timeout)
+        await download(node, target, take_one, **times)
 
     monkeypatch.setattr(backup, "download", overtaken)
     with running(ready()) as node:
@@ -82,6 +80,8 @@ class Damaged:
     [
         (None, "the answer was cut short"),
         (RaftError("the server stops"), "the server stops"),
+        (NotLeaderError(), "no leader: a majority of the voters must run; see raft-io status; --local takes"),
+        (TimeoutError(), "not done in time; it may still come to pass"),
     ],
 )
 def test_a_backup_that_fails_leaves_nothing(

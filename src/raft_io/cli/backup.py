@@ -14,9 +14,9 @@ import secrets
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from raft_io.cli.client import download
+from raft_io.cli.client import NodeRefusedError, download
 from raft_io.cli.errors import CommandFailedError
-from raft_io.cli.operate import Operator, add_node_options, print_json
+from raft_io.cli.operate import MARGIN, Operator, add_node_options, print_json
 from raft_io.cli.show import in_bytes
 from raft_io.errors import StorageError
 from raft_io.server.address import Address
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         try:
             with temporary.open("x+b") as file:
-                asyncio.run(operator.first(lambda node: _fetch(node, target, file, operator.timeout)))
+                asyncio.run(_fetch_first(operator, target, file, options.local))
                 file.flush()
                 os.fsync(file.fileno())
                 backup = _check(file, path)
@@ -74,7 +74,20 @@ async def _fetch(node: Address, target: str, file: BinaryIO, timeout: float) -> 
 
     file.seek(0)
     file.truncate()
-    await download(node, target, take, timeout=timeout)
+    await download(node, target, take, timeout=timeout, margin=MARGIN)
+
+
+async def _fetch_first(operator: Operator, target: str, file: BinaryIO, local: bool) -> None:
+    """From the first node that has an answer. A node that has none for want of a leader says so; what to do
+    then is said here."""
+    try:
+        await operator.first(lambda node: _fetch(node, target, file, operator.timeout))
+    except NodeRefusedError as error:
+        if local or error.kind != "NotLeader":
+            raise
+        raise CommandFailedError(
+            f"{error}; --local takes what the node has, without the last writes perhaps"
+        ) from error
 
 
 def _check(file: BinaryIO, path: Path) -> Backup:
