@@ -86,7 +86,8 @@ def _has_joined_nothing(fs: FileSystem, data_dir: Path) -> bool:
 
 def _check_voters(data_dir: Path, identity: Identity, wal: WalLog, voters: list[int]) -> None:
     if wal.snapshot() is not None or wal.membership_entries():
-        if voters and tuple(voters) != identity.voters:
+        # A node that was told of no peers is alone in what it was told.
+        if voters and voters != [identity.node_id] and tuple(voters) != identity.voters:
             log.info(
                 "node %s: the configured peers are ignored: the members are in the log by now",
                 identity.node_id,
