@@ -20,7 +20,7 @@ from raft_io.kv.plan import ANSWERED, DISCARDED, EXEC, LOCAL, READ, WATCH, Plan,
 from raft_io.kv.store import KeyValueStore
 from raft_io.kv.transaction import assemble, encode
 from raft_io.server import RaftServer
-from raft_io.server.address import Address
+from raft_io.server.address import Address, port_of
 from raft_io.server.requests import Request
 
 __all__ = ["MAX_CLIENTS", "RespServer"]
@@ -372,9 +372,7 @@ class RespServer:
         self._listener = await loop.create_server(
             lambda: cast(asyncio.Protocol, Client(self)), self._listen.host, self._listen.port, backlog=1024
         )
-        sockets: Any = cast(Any, self._listener).sockets  # a tuple, but for uvloop a list
-        port: int = sockets[0].getsockname()[1]
-        address = Address(self._listen.host, port)
+        address = Address(self._listen.host, port_of(self._listener))
         log.info("node %s: serving Redis clients on %s", self._server.config.id, address)
         return address
 

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 
 import h11
 
-from raft_io.server.address import Address
+from raft_io.server.address import Address, port_of
 
 __all__ = ["Handler", "HttpServer", "Reply", "Request", "Routes", "Stream", "failure"]
 
@@ -322,8 +322,7 @@ class HttpServer:
         self._listener = await loop.create_server(
             lambda: _Connection(self), self._listen.host, self._listen.port
         )
-        port: int = self._listener.sockets[0].getsockname()[1]
-        return Address(self._listen.host, port)
+        return Address(self._listen.host, port_of(self._listener))
 
     async def stop(self) -> None:
         """Close the listener, finish the requests that are being carried out, close every connection. Who is

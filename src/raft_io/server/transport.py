@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from raft_io.core.types import NodeId
 from raft_io.errors import WireError
 from raft_io.server import frames, link
-from raft_io.server.address import Address
+from raft_io.server.address import Address, port_of
 from raft_io.server.frames import Frames, Greeting
 from raft_io.server.link import Host, Link
 
@@ -208,7 +208,7 @@ class Links:
             backlog=BACKLOG,
             start_serving=False,
         )
-        return Address(listen.host, self._listener.sockets[0].getsockname()[1])
+        return Address(listen.host, port_of(self._listener))
 
     async def serve(self, host: Host) -> None:
         """Accept connections, for `host`."""
