@@ -208,7 +208,9 @@ class _Connection(asyncio.Protocol):
         if isinstance(event, h11.Request):
             self._request = event
             self._body.clear()
-            if self._http.they_are_waiting_for_100_continue:
+            if _announced(event) > MAX_BODY:
+                self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            elif self._http.they_are_waiting_for_100_continue:
                 self._send(h11.InformationalResponse(status_code=100, headers=[]))
         elif isinstance(event, h11.Data):
             if len(self._body) + len(event.data) > MAX_BODY:
@@ -299,6 +301,14 @@ class _Connection(asyncio.Protocol):
 
 def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("ascii"), text.encode("ascii")) for name, text in headers.items()]
+
+
+def _announced(request: h11.Request) -> int:
+    """Bytes of the body that is to come, as far as the client tells. `h11` sees to it that it is a number."""
+    for name, value in request.headers:
+        if name == b"content-length":
+            return int(value[:20])  # a number of more digits is too large anyway
+    return 0
 
 
 def _as_request(request: h11.Request, body: bytes) -> Request:
