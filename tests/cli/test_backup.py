@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.cli.nodes import error, listening, ready, response, running, said
 
 from raft_io import Membership, Snapshot
+from raft_io.cli import backup
+from raft_io.cli.client import download
 from raft_io.cli.main import main
-from raft_io.errors import RaftError
+from raft_io.errors import NotLeaderError, RaftError
+from raft_io.server.address import Address
 from raft_io.server.backup import BackupFile
 
 
@@ -32,6 +36,35 @@ def test_a_backup_appears_when_it_is_complete(tmp_path: Path, capsys: pytest.Cap
     assert [each[0] for each in server.asked] == ["read", "snapshot", "snapshot"]
 
 
+def test_of_two_backups_to_one_name_the_first_that_is_complete_has_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "shop.backup"
+    made: list[bytes] = []
+
+    async def overtaken(node: Address, target: str, take: Callable[[bytes], object], **times: float) -> None:
+        """While the first one has a part of it, another one is made from beginning to end."""
+
+        def take_one(block: bytes) -> None:
+            take(block[:100])
+            if not made:
+                made.append(b"")
+                assert main(["backup", str(path), "--local", "--node", str(node)]) == 0
+                made[0] = path.read_bytes()
+            take(block[100:])
+
+        await download(node, target, take_one, **times)
+
+    monkeypatch.setattr(backup, "download", overtaken)
+    with running(ready()) as node:
+        assert main(["backup", str(path), "--local", "--node", node]) == 1
+    captured = capsys.readouterr()
+    assert captured.err == f"raft-io: {path} is there already\n"
+    assert captured.out.count("\n") == 1
+    assert path.read_bytes() == made[0]
+    assert [each.name for each in tmp_path.iterdir()] == ["shop.backup"]
+
+
 class Damaged:
     """Contents that do not match their checksum."""
 
@@ -47,6 +80,8 @@ class Damaged:
     [
         (None, "the answer was cut short"),
         (RaftError("the server stops"), "the server stops"),
+        (NotLeaderError(), "no leader: a majority of the voters must run; see raft-io status; --local takes"),
+        (TimeoutError(), "not done in time; it may still come to pass"),
     ],
 )
 def test_a_backup_that_fails_leaves_nothing(

@@ -75,7 +75,13 @@ def test_a_complete_file(tmp_path: Path) -> None:
         ("cluster_id = 3", "cluster_id must be a text, not 3"),
         ("cluster_id = ''", 'cluster_id must be a text, not ""'),
         ("log_level = 'loud'", 'log_level must be one of debug, info, warning, error, not "loud"'),
-        ("listen = 7101", 'listen must be an address such as "127.0.0.1:7001", not 7101'),
+        ("listen = true", 'listen must be an address such as "127.0.0.1:7001", not true'),
+        ("listen = 71.5", 'listen must be an address such as "127.0.0.1:7001", not 71.5'),
+        (
+            "listen = 71010",
+            "listen is wrong: 71010 is no address: write host:port, with a port from 0 to 65535",
+        ),
+        ("listen = -1", "listen is wrong: -1 is no address"),
         (
             "listen = 'here'",
             "listen is wrong: 'here' is no address: write host:port, with a port from 0 to 65535",
@@ -102,7 +108,7 @@ def test_a_mistake_is_named(tmp_path: Path, line: str, expected: str) -> None:
         ('{ one = "127.0.0.1:1" }', 'peers has the id "one": an id is a whole number, 0 or more'),
         ('{ 1 = "127.0.0.1:1", 01 = "127.0.0.1:2" }', "peers has the id 1 twice"),
         ('{ 1 = "nowhere" }', "peers of node 1 is wrong: 'nowhere' is no address"),
-        ("{ 1 = 7101 }", "peers of node 1 must be an address"),
+        ("{ 1 = [] }", "peers of node 1 must be an address"),
         ('{ 2 = "127.0.0.1:1" }', "peers must name this node too: there is no node 1 in it"),
     ],
 )
@@ -110,6 +116,16 @@ def test_a_mistake_in_peers_is_named(tmp_path: Path, peers: str, expected: str) 
     text = "\n".join(line for line in COMPLETE.splitlines() if not line.startswith("peers"))
     path = written(tmp_path, f'{text}\nlisten = "127.0.0.1:7101"\npeers = {peers}')
     assert complaint(path).startswith(expected)
+
+
+def test_peers_without_this_node_are_named_before_what_they_would_tell(tmp_path: Path) -> None:
+    text = COMPLETE.replace("id = 1", "id = 7")
+    assert complaint(written(tmp_path, text)) == "peers must name this node too: there is no node 7 in it"
+
+
+def test_a_port_alone_is_an_address_also_as_a_number(tmp_path: Path) -> None:
+    path = written(tmp_path, COMPLETE + "listen = 7555\n")
+    assert config.complete(config.read_file(path), "")["listen"] == "127.0.0.1:7555"
 
 
 @pytest.mark.parametrize("name", ["id", "data_dir", "resp", "http"])

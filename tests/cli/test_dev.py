@@ -14,6 +14,7 @@ from raft_io.cli.config import read_file
 from raft_io.cli.dev import Reporter, table
 from raft_io.cli.errors import CommandFailedError
 from raft_io.server.address import Address
+from raft_io.storage import OsFileSystem, PeerFile
 
 BASE = 9100
 
@@ -82,6 +83,23 @@ def test_settings_that_were_changed_by_hand_stay_and_ports_follow(tmp_path: Path
     assert values["election_timeout"] == (20, 40)
     assert values["resp"] == f"127.0.0.1:{BASE + 302}"
     assert values["peers"][3] == f"127.0.0.1:{BASE + 403}"
+
+
+def test_addresses_that_are_in_the_log_cannot_follow(tmp_path: Path) -> None:
+    members = made(tmp_path)
+    remembered = PeerFile(OsFileSystem(), members[1].folder)
+    remembered.peers.members = {node: (f"127.0.0.1:{BASE + 100 + node}", 5) for node in (1, 2, 3)} | {
+        4: ("10.0.0.4:7104", 6)
+    }
+    remembered.save()
+    made(tmp_path)
+    with pytest.raises(CommandFailedError) as error:
+        made(tmp_path, base=BASE + 300)
+    assert str(error.value) == (
+        f"by the log of node 2, node 1 is at 127.0.0.1:{BASE + 101}, not at 127.0.0.1:{BASE + 401}: "
+        f"use the --base-port that {tmp_path} was made with, or remove it to begin anew"
+    )
+    assert read_file(members[0].config)["resp"] == f"127.0.0.1:{BASE + 1}"
 
 
 @pytest.mark.parametrize(("before", "now"), [(3, 5), (5, 3), (1, 3)])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import logging
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from raft_io.cli import main as cli
+from raft_io.cli import serve
 from raft_io.cli.errors import CommandFailedError, UsageError
 from raft_io.cli.serve import LineFormatter
 
@@ -93,7 +95,7 @@ NODE = ["serve", "--id=1", "--data-dir=/none", "--listen=1", "--resp=1", "--http
 @pytest.mark.parametrize(
     ("option", "expected"),
     [
-        ("--tick-interval=0", "--tick-interval must be above 0 seconds"),
+        ("--tick-interval=0", "--tick-interval must be in 0.001 .. 10 seconds, not 0.0"),
         ("--max-command-bytes=0", "--max-command-bytes must be in 1 .."),
         ("--id=-1", "--id must be in 0 .."),
     ],
@@ -140,3 +142,9 @@ def test_the_package_installs_the_command() -> None:
 def test_a_log_line_stays_one_line_whatever_is_in_it() -> None:
     record = logging.makeLogRecord({"msg": "node %s says %s", "args": (1, "a\nb\r\x1b[m")})
     assert LineFormatter("log: %(message)s").format(record) == r"log: node 1 says a\nb\r\x1b[m"
+
+
+def test_a_host_that_is_not_known_is_told_without_a_number() -> None:
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    said = str(serve._cannot_listen("node 1", "http", {"http": "foo:7915"}, unknown))
+    assert said == "node 1: cannot listen on foo:7915 (http): Name or service not known"

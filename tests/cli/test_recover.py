@@ -190,7 +190,14 @@ def test_what_is_no_data_directory(
     [
         (["--voters=2,3", FLAG], "--voters must name node 1 too: it is the one that goes on"),
         (["--voters=1,2,3", FLAG], "--voters leaves out none of the voters 1, 2, 3"),
-        (["--voters=1,2,3,4", FLAG], "--voters leaves out none of the voters 1, 2, 3"),
+        (
+            ["--voters=1,9", FLAG],
+            "--voters names 9, by the log of node 1 no member: those are 1, 2, 3",
+        ),
+        (
+            ["--voters=1,2,3,4", FLAG],
+            "--voters names 4, by the log of node 1 no member: those are 1, 2, 3",
+        ),
         (["--salvage", FLAG], f"{FLAG} goes with --voters: --salvage counts on the others"),
     ],
 )

@@ -13,7 +13,7 @@ from tests.cli.backups import backup_file, settings
 from raft_io import HardState, Membership, SnapshotData, WalLog
 from raft_io.cli import restore
 from raft_io.cli.main import main
-from raft_io.errors import IdentityError, StorageError
+from raft_io.errors import StorageError
 from raft_io.server.machine import StateMachine
 from raft_io.server.sessions import Sessions
 from raft_io.server.snapshots import restore as read_snapshot
@@ -202,8 +202,13 @@ def test_a_restore_that_was_cut_short_does_not_start_as_an_empty_node(
     path = settings(tmp_path, 1)
     assert "the disk is full" in error(capsys, "restore", str(backup), f"--config={path}")
     monkeypatch.undo()
-    with pytest.raises(IdentityError, match="no log"):
-        check_log(OsFileSystem(), tmp_path / "node-1")
+    folder = tmp_path / "node-1"
+    assert sorted(each.name for each in folder.iterdir()) == ["identity.json", "restoring"]
+    cut_short = f"node 1: a restore into {folder} was cut short; empty the directory and restore again"
+    assert error(capsys, "serve", f"--config={path}") == cut_short
+    (folder / "identity.json").unlink()
+    assert error(capsys, "serve", f"--config={path}") == cut_short
+    assert [each.name for each in folder.iterdir()] == ["restoring"]
     assert "is not empty" in error(capsys, "restore", str(backup), f"--config={path}")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,15 +119,29 @@ def test_an_entry_that_is_no_membership_is_told(tmp_path: Path, capsys: pytest.C
 def test_a_log_for_programs(where: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["wal", "inspect", str(where), "--json", "--records", "--entries"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [item["what"] for item in found] == ["snapshot", "segment", *["record"] * 4]
+    assert [item["what"] for item in found] == ["snapshot", "segment", *["record"] * 4, "summary"]
     assert (found[0]["index"], found[0]["size"], found[0]["voters"]) == (2, 500, [1, 2, 3])
     assert (found[1]["format"], found[1]["number"]) == (2, 1)
+    assert found[1]["before"] == {"last_index": 0, "last_term": 0, "term": 0, "voted_for": None}
     assert (found[2]["term"], found[2]["voted_for"], found[2]["first"]) == (2, 3, None)
     assert (found[3]["first"], found[3]["last"]) == (1, 3)
     assert bytes.fromhex(found[3]["entries"][0]["command"]) == b"command 1"
     assert main(["wal", "inspect", str(where), "--json"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [item["what"] for item in found] == ["snapshot", "segment"]
+    assert [item["what"] for item in found] == ["snapshot", "segment", "summary"]
+    assert found[2] == {
+        "what": "summary",
+        "path": str(where / "log"),
+        "in_use": False,
+        "term": 2,
+        "voted_for": 3,
+        "last_index": 5,
+        "last_term": 2,
+        "members": {"index": 5, "voters": [1, 2, 3], "learners": [4], "outgoing": []},
+        "snapshots": 1,
+        "segments": 1,
+        "findings": 0,
+    }
 
 
 def test_a_log_that_is_in_use_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,5 +236,19 @@ def test_misuse(arguments: list[str], expected: str, capsys: pytest.CaptureFixtu
 
 
 def test_entries_for_programs_are_part_of_records(where: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["wal", "inspect", str(where), "--json", "--entries"]) == 2
-    assert capsys.readouterr() == ("", "raft-io: --entries with --json needs --records\n")
+    assert main(["wal", "inspect", str(where), "--json", "--entries"]) == 0
+    alone = capsys.readouterr().out
+    assert main(["wal", "inspect", str(where), "--json", "--entries", "--records"]) == 0
+    assert alone == capsys.readouterr().out
+    assert '"entries": [{"index": 1,' in alone
+
+
+@pytest.mark.parametrize("options", [["--records", "--entries"], ["--json", "--entries"]])
+def test_who_reads_no_further_is_no_error(options: list[str], tmp_path: Path) -> None:
+    where = data_dir(tmp_path, batches=[entries(1, 5000)])
+    command = [sys.executable, "-m", "raft_io.cli", "wal", "inspect", str(where), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 1

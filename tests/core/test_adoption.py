@@ -124,7 +124,9 @@ def test_what_was_adopted_before_a_restart_is_not_told_again() -> None:
 def test_an_entry_that_holds_no_membership_is_a_storage_error() -> None:
     log = log_of([1])
     log.append([LogEntry(1, 2, b"nonsense", MEMBERSHIP)])
-    with pytest.raises(StorageError, match="while adopt log: an entry that holds no membership") as caught:
+    with pytest.raises(
+        StorageError, match="while adopting the log: an entry that holds no membership"
+    ) as caught:
         follower(log)
     assert isinstance(caught.value.__cause__, ValueError)
 

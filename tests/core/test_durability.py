@@ -424,7 +424,7 @@ def test_a_sync_that_failed_kills_the_node() -> None:
     _, ticket, _ = split(drain(node))
     assert node.feed(SyncFailed(ticket, "Input/output error")) == 0
     for call in (node.drain, lambda: node.feed(Tick()), lambda: node.step(Tick())):
-        with pytest.raises(StorageError, match="log storage error while sync log: Input/output error"):
+        with pytest.raises(StorageError, match="log storage error while syncing the log: Input/output error"):
             call()
 
 

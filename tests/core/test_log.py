@@ -119,7 +119,7 @@ def test_entries_include_both_ends_as_far_as_they_exist(
 )
 def test_an_append_that_is_not_contiguous_changes_nothing(log: RaftLog, wrong: list[int]) -> None:
     log.append(entries_of([1, 1]))
-    with pytest.raises(StorageError, match="append entries"):
+    with pytest.raises(StorageError, match="appending entries"):
         log.append([LogEntry(2, 2 + index) for index in wrong])
     assert list(log.entries(1, 10)) == entries_of([1, 1])
     log.append(entries_of([2], first=3))
@@ -173,7 +173,7 @@ def test_truncate_behind_the_end_removes_nothing(log: RaftLog) -> None:
 @pytest.mark.parametrize("first", [0, -1])
 def test_truncate_starts_at_1_at_the_least(log: RaftLog, first: int) -> None:
     log.append(entries_of([1]))
-    with pytest.raises(StorageError, match="truncate"):
+    with pytest.raises(StorageError, match="truncating the log"):
         log.truncate(first)
     assert log.last_index() == 1
 

@@ -103,7 +103,7 @@ def test_one_that_disagrees_with_the_entry_at_its_index_replaces_the_whole_log(
 def test_the_log_goes_on_behind_it(log: RaftLog) -> None:
     log.save_snapshot(snapshot(20, 4))
     for wrong in (1, 6, 20, 22):
-        with pytest.raises(StorageError, match="append entries"):
+        with pytest.raises(StorageError, match="appending entries"):
             log.append(entries_of([4], first=wrong))
     log.append(entries_of([4, 5], first=21))
     assert (log.last_index(), log.last_term()) == (22, 5)
@@ -128,7 +128,7 @@ def test_the_hard_state_is_not_touched(log: RaftLog) -> None:
 def test_what_a_snapshot_stands_for_cannot_be_truncated(log: RaftLog) -> None:
     log.save_snapshot(snapshot(3, 2))
     for first in (0, 1, 3):
-        with pytest.raises(StorageError, match="truncate"):
+        with pytest.raises(StorageError, match="truncating the log"):
             log.truncate(first)
     assert log.last_index() == 5
     log.truncate(4)
@@ -232,16 +232,16 @@ def test_the_default_looks_at_every_entry_page_by_page() -> None:
 def test_a_backend_without_snapshots_has_none_and_says_so() -> None:
     log = TracingLog([1, 1])
     assert log.snapshot() is None
-    with pytest.raises(StorageError, match="while save a snapshot: TracingLog keeps no snapshots"):
+    with pytest.raises(StorageError, match="while saving a snapshot: TracingLog keeps no snapshots"):
         log.save_snapshot(snapshot(1, 1))
-    with pytest.raises(StorageError, match="while receive a snapshot: TracingLog keeps no snapshots"):
+    with pytest.raises(StorageError, match="while receiving a snapshot: TracingLog keeps no snapshots"):
         log.receive_snapshot(meta(1), 0, b"x")
 
 
 def test_the_check_that_backends_share() -> None:
     check_piece(0, 0)
     check_piece(7, 7)
-    with pytest.raises(StorageError, match="while receive a snapshot: byte 7 expected, got byte 6"):
+    with pytest.raises(StorageError, match="while receiving a snapshot: byte 7 expected, got byte 6"):
         check_piece(6, 7)
 
 

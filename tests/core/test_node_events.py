@@ -231,7 +231,7 @@ def test_a_dead_node_raises_what_killed_it_whatever_the_event(event: Event) -> N
     node = leading()
     node.feed(SyncFailed(1, "EIO"))
     for call in (node.feed, node.step):
-        with pytest.raises(StorageError, match="while sync log: EIO"):
+        with pytest.raises(StorageError, match="while syncing the log: EIO"):
             call(event)
 
 
@@ -324,7 +324,7 @@ def test_a_node_starts_where_its_logs_snapshot_ends() -> None:
 def test_a_log_with_an_entry_that_holds_no_membership_is_refused() -> None:
     log = log_of([1])
     log.append([LogEntry(1, 2, b"nonsense", EntryKind.MEMBERSHIP)])
-    with pytest.raises(StorageError, match="while adopt log"):
+    with pytest.raises(StorageError, match="while adopting the log"):
         RaftNode(RaftConfig(1), log)
 
 

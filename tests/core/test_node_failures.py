@@ -118,7 +118,7 @@ def test_a_bug_stays_an_assertion_and_kills_the_node() -> None:
     node = RaftNode(paper(1, [2, 3]), Lying([1], HardState(1)))
     with pytest.raises(AssertionError):
         node.step(Receive(AppendEntries(1, 2, 1, 1, (), 0)))
-    with pytest.raises(StorageError, match="while use the log: the log holds everything"):
+    with pytest.raises(StorageError, match="while using the log: the log holds everything"):
         node.step(Tick())
 
 
@@ -126,7 +126,7 @@ def test_a_sync_that_failed_elsewhere_kills_the_node() -> None:
     node = RaftNode(paper(1, [2, 3]), deferred_sync=True)
     assert node.feed(SyncFailed(1, "EIO")) == 0
     for call in (lambda: node.step(Tick()), lambda: node.feed(Synced(1)), lambda: node.drain()):
-        with pytest.raises(StorageError, match="log storage error while sync log: EIO"):
+        with pytest.raises(StorageError, match="log storage error while syncing the log: EIO"):
             call()
 
 

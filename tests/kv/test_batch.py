@@ -16,6 +16,7 @@ from raft_io.errors import CommandError
 from raft_io.kv.batch import (
     HEADER,
     TRANSACTION_HEADER,
+    VERSION,
     Batch,
     decode_batch,
     encode_batch,
@@ -30,7 +31,7 @@ WATCHED = st.lists(st.tuples(st.binary(max_size=9), st.integers(0, 2**63 - 1)), 
 
 def encoded(batch: Batch) -> bytes:
     """The bytes that a batch of today's version was decoded from."""
-    assert batch.version == 2
+    assert batch.version == VERSION
     if batch.watched is None:
         return encode_batch(batch.commands, batch.protocol)
     return encode_transaction(batch.commands, batch.watched, batch.protocol)
@@ -41,7 +42,11 @@ HOSTILE = [
     b"",
     b"\x01",
     b"\x00\x02",
-    b"\x03\x02\x00",
+    b"\x04\x02\x00",
+    b"\x03",
+    b"\x03\x02",
+    b"\x03\x04\x00",
+    b"\x03\x02\x02",
     b"\x02",
     b"\x02\x02",
     b"\x02\x04\x00",
@@ -99,7 +104,9 @@ def test_a_transaction_that_is_cut_within_what_it_watches_is_refused(
             decode_batch(data[:size])
 
 
-HEADS = st.sampled_from([b"", b"\x01\x02", b"\x02\x02\x00", b"\x02\x02\x01", b"\x02\x03\x01\x01\x00\x00\x00"])
+HEADS = st.sampled_from(
+    [b"", b"\x01\x02", b"\x02\x02\x00", b"\x02\x02\x01", b"\x02\x03\x01\x01\x00\x00\x00", b"\x03\x02\x01"]
+)
 
 
 @given(HEADS, st.binary(max_size=60))
@@ -110,8 +117,10 @@ def test_garbage_is_refused_or_canonical(head: bytes, garbage: bytes) -> None:
     except CommandError:
         return
     if batch.version == 1:
-        data = b"\x02" + data[1:2] + b"\x00" + data[2:]
-        batch.version = 2
+        data = data[:2] + b"\x00" + data[2:]
+    if batch.version < VERSION:  # what is read of an earlier version is written in this one
+        data = bytes([VERSION]) + data[1:]
+        batch.version = VERSION
     assert encoded(batch) == data
 
 
@@ -130,7 +139,12 @@ def test_a_large_count_allocates_nothing(head: bytes) -> None:
 @given(COMMANDS, st.sampled_from([2, 3]))
 def test_round_trip(commands: list[list[bytes]], protocol: int) -> None:
     batch = decode_batch(encode_batch(commands, protocol))
-    assert (batch.version, batch.protocol, batch.commands, batch.watched) == (2, protocol, commands, None)
+    assert (batch.version, batch.protocol, batch.commands, batch.watched) == (
+        VERSION,
+        protocol,
+        commands,
+        None,
+    )
 
 
 @given(COMMANDS, WATCHED, st.sampled_from([2, 3]))
@@ -138,21 +152,26 @@ def test_round_trip_of_a_transaction(
     commands: list[list[bytes]], watched: list[tuple[bytes, int]], protocol: int
 ) -> None:
     batch = decode_batch(encode_transaction(commands, watched, protocol))
-    assert (batch.version, batch.protocol, batch.commands, batch.watched) == (2, protocol, commands, watched)
+    assert (batch.version, batch.protocol, batch.commands, batch.watched) == (
+        VERSION,
+        protocol,
+        commands,
+        watched,
+    )
 
 
 BYTES = b"\x02\x00\x00\x00\x03\x00\x00\x00GET\x01\x00\x00\x00a\x01\x00\x00\x00\x01\x00\x00\x00X"
 
 
 def test_the_bytes_of_a_batch() -> None:
-    assert encode_batch([[b"GET", b"a"], [b"X"]], 3) == b"\x02\x03\x00" + BYTES
-    assert encode_batch([], 2) == b"\x02\x02\x00"
+    assert encode_batch([[b"GET", b"a"], [b"X"]], 3) == b"\x03\x03\x00" + BYTES
+    assert encode_batch([], 2) == b"\x03\x02\x00"
 
 
 def test_the_bytes_of_a_transaction() -> None:
     watched = b"\x01\x00\x00\x00\x02\x00\x00\x00kk\x07\x01\x00\x00\x00\x00\x00\x00"
     assert (
-        encode_transaction([[b"GET", b"a"], [b"X"]], [(b"kk", 263)], 2) == b"\x02\x02\x01" + watched + BYTES
+        encode_transaction([[b"GET", b"a"], [b"X"]], [(b"kk", 263)], 2) == b"\x03\x02\x01" + watched + BYTES
     )
     assert len(encode_transaction([], [], 2)) == TRANSACTION_HEADER
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raft_io.kv.batch import decode_batch, encode_batch
-from raft_io.kv.commands import TABLE, execute
+from raft_io.kv.commands import TABLE, execute, transact
 from raft_io.kv.keyspace import Keyspace
 from raft_io.kv.store import KeyValueStore
 
@@ -39,12 +39,15 @@ def contents(store: KeyValueStore) -> bytes:
     return store.query([[b"DBSIZE"], [b"KEYS", b"*"], [b"MGET", *keys], *[[b"PTTL", key] for key in keys]], 3)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+STATES = {1: "state-v1.hex", 2: "state-v2.hex", 3: "state-v2.hex"}
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_batches_mean_what_they_meant(version: int) -> None:
     lines = (FIXTURES / f"batches-v{version}.txt").read_text().splitlines()
     batches = [decode_batch(bytes.fromhex(line.split(" ")[1])) for line in lines]
     assert {batch.version for batch in batches} == {version}
-    assert contents(replayed(f"batches-v{version}.txt")) == contents(restored(f"state-v{version}.hex"))
+    assert contents(replayed(f"batches-v{version}.txt")) == contents(restored(STATES[version]))
 
 
 def restored(name: str) -> KeyValueStore:
@@ -86,6 +89,16 @@ def test_what_version_1_did_not_know_it_does_not_know_still() -> None:
         assert name.encode() in TABLE
         unknown = f"-ERR unknown command '{name}', with args beginning with: 'a' \r\n".encode()
         assert execute(Keyspace(), [[name.encode(), b"a"]], 2, 1) == unknown
+
+
+def test_a_transaction_of_version_2_that_was_too_much_is_half_of_it_still() -> None:
+    space = Keyspace()
+    commands = [[b"SET", b"a", b"1"], *[[b"FLUSHDB"]] * 100, [b"SET", b"b", b"1"]]
+    refused = b"-ERR too much at a time; nothing was done, send fewer commands together\r\n"
+    reply = transact(space, commands, [], 2, 2)
+    assert reply.startswith(b"*102\r\n+OK\r\n+OK\r\n")
+    assert reply.endswith(refused)
+    assert space.names() == []
 
 
 def test_a_write_of_version_1_ends_the_expiry_of_its_key() -> None:

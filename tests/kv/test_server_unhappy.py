@@ -41,7 +41,7 @@ from raft_io.server import RaftServer
 NO_LEADER = b"-CLUSTERDOWN no leader\r\n"
 NO_QUORUM = b"-CLUSTERDOWN no quorum answered in time\r\n"
 UNKNOWN = b"-TIMEOUT no answer in time: whether this was written is unknown\r\n"
-BAD_LENGTH = b"-ERR Protocol error: invalid bulk length\r\n"
+TOO_LONG = b"-ERR Protocol error: a command of more than %d bytes, the most that max_command_bytes allows\r\n"
 
 
 # Clients that misbehave, or leave.
@@ -98,12 +98,54 @@ def test_a_half_sent_command_costs_nobody_else_anything() -> None:
 
 
 @both_loops
+def test_a_client_that_sends_a_value_that_is_too_long_sees_why(loop: str) -> None:
+    async def test() -> None:
+        async with served(StandIn()) as door:
+            for size in (MEBIBYTE + 1, 20 * MEBIBYTE):
+                client = await door.connect()
+                client.send("SET a 1")
+                client.writer.write(encode(b"SET", b"a", b"x" * size))
+                await client.writer.drain()  # all of it is taken before anything is read
+                assert await client.rest() == b"+OK\r\n" + TOO_LONG % (MEBIBYTE - 3)
+                client.send("SET a 2")
+                client.writer.close()
+            other = await door.connect()
+            other.send("GET a", "CLIENT LIST")
+            await other.expect(b"$1\r\n1\r\n")
+
+    run(test, loop)
+
+
+def test_what_is_read_for_nothing_is_bounded() -> None:
+    async def test() -> None:
+        async with served(StandIn()) as door:
+            silent, busy = await door.connect(), await door.connect()
+            for client in (silent, busy):
+                client.writer.write(b"*1\r\n$99999999\r\n")
+                assert await client.rest() == TOO_LONG % (MEBIBYTE - 3)
+            with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                for _ in range(200):
+                    busy.writer.write(b"x" * MEBIBYTE)
+                    await busy.writer.drain()
+            other = await door.connect()  # the silent one still has its time
+
+            async def connected() -> int:
+                return (await other.ask("CLIENT LIST")).count(b"\n")
+
+            assert await connected() == 2
+            await asyncio.sleep(6)
+            assert await connected() == 1
+
+    run(test)
+
+
+@both_loops
 @pytest.mark.parametrize(
     ("sent", "refused"),
     [
         (b"*1\r\n:5\r\n", b"-ERR Protocol error: expected '$', got ':'\r\n"),
         (b"*x\r\n", b"-ERR Protocol error: invalid multibulk length\r\n"),
-        (b"*2\r\n$3\r\nGET\r\n$10000000000\r\n", BAD_LENGTH),
+        (b"*2\r\n$3\r\nGET\r\n$10000000000\r\n", TOO_LONG % (MEBIBYTE - 3)),
         (b"*99999999999\r\n", b"-ERR Protocol error: invalid multibulk length\r\n"),
         (b"GET / HTTP/1.1\r\nHost: me\r\n\r\n", b"-ERR Protocol error: HTTP is not spoken here\r\n"),
         (b"x" * 70_000, b"-ERR Protocol error: too big inline request\r\n"),
@@ -291,9 +333,9 @@ def test_the_longest_command_is_taken_and_a_longer_one_refused(tmp_path: Path) -
                 "SET b 1", b"SET a " + b"v" * longest, "STRLEN a", b"SET a " + b"v" * (longest + 1), "PING"
             )
             answers = b"+OK\r\n+OK\r\n:%d\r\n" % longest
-            assert await client.rest() == answers + b"-ERR Protocol error: too big command\r\n"
+            assert await client.rest() == answers + TOO_LONG % (1000 - 3)
             other.send("STRLEN a", b"ECHO " + b"v" * 1001)
-            assert await other.rest() == b":%d\r\n" % longest + BAD_LENGTH
+            assert await other.rest() == b":%d\r\n" % longest + TOO_LONG % (1000 - 3)
 
     run(test)
 

@@ -48,7 +48,7 @@ def restored(data: bytes) -> KeyValueStore:
 
 
 @pytest.mark.parametrize(
-    "command", [b"", b"\x00", b"\x01\x02\x01", b"\x02\x02", b"\x03\x02\x00", b"*1\r\n$4\r\nPING\r\n"]
+    "command", [b"", b"\x00", b"\x01\x02\x01", b"\x02\x02", b"\x04\x02\x00", b"*1\r\n$4\r\nPING\r\n"]
 )
 def test_what_is_no_batch_is_refused_and_changes_nothing(command: bytes) -> None:
     store = filled(b"SET a 1")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raft_io.server.address import Address
+from raft_io.server.address import Address, port_of
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,11 @@ def test_nothing_but_a_value_error_comes_out(text: str) -> None:
         return
     assert 0 <= address.port <= 65535
     assert address.host
+
+
+def test_a_listener_without_a_socket_says_so() -> None:
+    class Listener:
+        sockets = ()
+
+    with pytest.raises(OSError, match="the system gave no socket; too many open files"):
+        port_of(Listener())

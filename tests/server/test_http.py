@@ -72,6 +72,17 @@ def test_head_is_answered_without_a_body() -> None:
             413,
             id="body",
         ),
+        pytest.param(
+            b"POST /gone HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n",
+            413,
+            id="body that is only announced",
+        ),
+        pytest.param(
+            b"POST /gone HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+            % (http.MAX_BODY + 1),
+            413,
+            id="body that is asked about",
+        ),
     ],
 )
 def test_whoever_breaks_the_rules_is_told_and_disconnected(data: bytes, expected: int) -> None:

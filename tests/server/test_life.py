@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.hosts import Trio, free_ports, lone, run, warnings
+from tests.server.hosts import TICK, Trio, free_ports, lone, run, trio, warnings
 from tests.server.support import Recorder
 
 from raft_io import (
@@ -211,5 +211,32 @@ def test_a_node_whose_log_is_gone_does_not_start(tmp_path: Path) -> None:
             path.write_bytes(data)
         async with lone(tmp_path) as node:
             assert await node.propose(b"b") == b"2"
+
+    run(test)
+
+
+def test_peers_that_were_not_configured_are_not_said_to_be_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "raft_io.server")
+
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            leader = await cluster.leader()
+            await leader.change_membership(voters=[1, 2], timeout=20)
+            for peers, lines in ((cluster.peers, 0), ({}, 0), ({1: cluster.peers[1], 3: "127.0.0.1:1"}, 1)):
+                await cluster.stop(1)
+                caplog.clear()
+                cluster.servers[1] = RaftServer(
+                    1,
+                    Recorder(),
+                    listen=cluster.peers[1],
+                    peers=peers,
+                    data_dir=tmp_path / "node-1",
+                    tick_interval=TICK,
+                )
+                await cluster.servers[1].start()
+                said = [record.getMessage() for record in caplog.records]
+                assert len([line for line in said if "configured peers are ignored" in line]) == lines
 
     run(test)

@@ -245,7 +245,12 @@ def test_a_disk_that_fails_ends_the_node_with_one_clear_line(
     run(test)
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1
-    assert "Input/output error" in errors[0].getMessage()
+    where = "/d/n/log/0000000000000001.wal"
+    assert (
+        errors[0]
+        .getMessage()
+        .endswith(f"log storage error while syncing the log: writing {where}: Input/output error")
+    )
     assert not errors[0].exc_info
 
 
@@ -336,6 +341,13 @@ def test_what_cannot_be_proposed_is_refused_at_once(tmp_path: Path) -> None:
     [
         ({"machine": object()}, TypeError),
         ({"tick_interval": 0}, ValueError),
+        ({"tick_interval": 1e-6}, ValueError),
+        ({"tick_interval": 0.00099}, ValueError),
+        ({"tick_interval": 10.1}, ValueError),
+        ({"tick_interval": 1e300}, ValueError),
+        ({"tick_interval": float("nan")}, ValueError),
+        ({"lease_reads": True, "lease_margin": 10}, ValueError),
+        ({"lease_reads": True, "election_timeout": (2, 20)}, ValueError),
         ({"max_command_bytes": 0}, ValueError),
         ({"max_command_bytes": 33 * 1024 * 1024}, ValueError),
         ({"listen": "nonsense"}, ValueError),

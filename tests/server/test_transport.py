@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ from raft_io import (
     RequestVoteReply,
     wire,
 )
-from raft_io.server import frames, link
+from raft_io.server import frames, link, transport
 from raft_io.server.frames import Greeting
 from raft_io.server.transport import Refusals
 
@@ -146,6 +147,32 @@ def test_who_misbehaves_is_refused_in_one_line_each_and_nothing_is_lost(
                 b"before",
                 b"after",
             ]
+
+    run(test)
+
+
+def test_those_that_do_not_introduce_themselves_are_few_and_keep_no_peer_away_for_long(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "GREETING_TIMEOUT", 2.0)
+
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            idle = [await asyncio.open_connection("127.0.0.1", cluster.ports[0]) for _ in range(100)]
+            for reader, _ in idle[transport.MAX_STRANGERS :]:
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.wait_for(reader.read(1), 1.5) == b""
+            # The peers that are connected are not among them.
+            await cluster.servers[1].propose(b"a", timeout=20)
+            for reader, _ in idle[: transport.MAX_STRANGERS]:
+                assert [kind for kind, _ in await read_frames(reader)] == [frames.REJECT]
+            for _, writer in idle:
+                writer.close()
+            await cluster.stop(2)
+            await cluster.start(2)
+            assert await cluster.servers[2].propose(b"b", timeout=20) == b"2"
+        lines = [line for line in warnings(caplog) if "introduced" in line]
+        assert len(lines) == 1, lines
 
     run(test)
 

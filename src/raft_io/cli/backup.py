@@ -10,12 +10,13 @@ import argparse
 import asyncio
 import contextlib
 import os
+import secrets
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from raft_io.cli.client import download
+from raft_io.cli.client import NodeRefusedError, download
 from raft_io.cli.errors import CommandFailedError
-from raft_io.cli.operate import Operator, add_node_options, print_json
+from raft_io.cli.operate import MARGIN, Operator, add_node_options, print_json
 from raft_io.cli.show import in_bytes
 from raft_io.errors import StorageError
 from raft_io.server.address import Address
@@ -44,11 +45,12 @@ def run(options: argparse.Namespace) -> int:
         raise CommandFailedError(f"{path} is there already")
     operator = Operator(options)
     target = f"/backup?timeout={operator.timeout:g}" + ("&local=true" if options.local else "")
-    temporary = path.with_name(path.name + ".tmp")
+    # Of this process alone: another backup may be on its way to the same name.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         try:
-            with temporary.open("w+b") as file:
-                asyncio.run(operator.first(lambda node: _fetch(node, target, file, operator.timeout)))
+            with temporary.open("x+b") as file:
+                asyncio.run(_fetch_first(operator, target, file, options.local))
                 file.flush()
                 os.fsync(file.fileno())
                 backup = _check(file, path)
@@ -72,7 +74,20 @@ async def _fetch(node: Address, target: str, file: BinaryIO, timeout: float) -> 
 
     file.seek(0)
     file.truncate()
-    await download(node, target, take, timeout=timeout)
+    await download(node, target, take, timeout=timeout, margin=MARGIN)
+
+
+async def _fetch_first(operator: Operator, target: str, file: BinaryIO, local: bool) -> None:
+    """From the first node that has an answer. A node that has none for want of a leader says so; what to do
+    then is said here."""
+    try:
+        await operator.first(lambda node: _fetch(node, target, file, operator.timeout))
+    except NodeRefusedError as error:
+        if local or error.kind != "NotLeader":
+            raise
+        raise CommandFailedError(
+            f"{error}; --local takes what the node has, without the last writes perhaps"
+        ) from error
 
 
 def _check(file: BinaryIO, path: Path) -> Backup:
@@ -86,7 +101,15 @@ def _check(file: BinaryIO, path: Path) -> Backup:
 
 
 def _name(temporary: Path, path: Path) -> None:
-    os.rename(temporary, path)
+    """Give the file its name. Raises `CommandFailedError` if another one has got it meanwhile."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise CommandFailedError(f"{path} is there already") from None
+    except OSError:  # a file system without links
+        os.rename(temporary, path)
+    else:
+        temporary.unlink()
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

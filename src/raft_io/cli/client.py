@@ -42,10 +42,15 @@ async def get_status(address: Address, timeout: float = 1.0) -> dict[str, Any] |
     return value if isinstance(value, dict) else None
 
 
-async def ask(address: Address, method: str, path: str, body: Any = None, *, timeout: float = 10.0) -> Any:
-    """The JSON in the answer of the node at `address`. Raises `UnreachableError`, `NodeRefusedError`."""
+async def ask(
+    address: Address, method: str, path: str, body: Any = None, *, timeout: float = 10.0, margin: float = 0.0
+) -> Any:
+    """The JSON in the answer of the node at `address`. Raises `UnreachableError`, `NodeRefusedError`.
+
+    `margin`: seconds beyond `timeout` that the answer may take, of a node that was itself given `timeout`.
+    """
     found = bytearray()
-    async with _answer(address, method, path, body, timeout) as (response, blocks):
+    async with _answer(address, method, path, body, timeout, margin) as (response, blocks):
         async for block in blocks:
             found += block
             if len(found) > MAX_ANSWER:
@@ -53,9 +58,11 @@ async def ask(address: Address, method: str, path: str, body: Any = None, *, tim
     return _understood(address, response, bytes(found))
 
 
-async def download(address: Address, path: str, take: Callable[[bytes], object], *, timeout: float) -> None:
-    """Hand the answer of the node at `address` to `take`, in pieces. Raises as `ask` does."""
-    async with _answer(address, "GET", path, None, timeout) as (response, blocks):
+async def download(
+    address: Address, path: str, take: Callable[[bytes], object], *, timeout: float, margin: float = 0.0
+) -> None:
+    """Hand the answer of the node at `address` to `take`, in pieces. Times and errors are those of `ask`."""
+    async with _answer(address, "GET", path, None, timeout, margin) as (response, blocks):
         if response.status_code == 200:
             async for block in blocks:
                 await asyncio.to_thread(take, block)
@@ -83,13 +90,13 @@ def _understood(address: Address, response: h11.Response, body: bytes) -> Any:
 
 @contextlib.asynccontextmanager
 async def _answer(
-    address: Address, method: str, path: str, body: Any, timeout: float
+    address: Address, method: str, path: str, body: Any, timeout: float, margin: float
 ) -> AsyncIterator[tuple[h11.Response, AsyncIterator[bytes]]]:
     """An answer's head, and its body in pieces."""
     writer: asyncio.StreamWriter | None = None
     begun = False
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout + margin):
             reader, writer = await asyncio.open_connection(address.host, address.port, limit=BLOCK)
             http = h11.Connection(h11.CLIENT)
             writer.write(_request(http, writer, method, path, body))

@@ -18,7 +18,9 @@ from typing import IO, Any, Final
 from raft_io.cli import config
 from raft_io.cli.client import get_status
 from raft_io.cli.errors import CommandFailedError, UsageError, removal
+from raft_io.errors import StorageError
 from raft_io.server.address import LOOPBACK, Address
+from raft_io.storage import OsFileSystem, PeerFile
 
 __all__ = ["MAX_NODES", "Cluster", "Member", "Observed", "exclusive", "plan", "prepare"]
 
@@ -90,6 +92,7 @@ def prepare(directory: Path, members: Sequence[Member]) -> None:
     was written.
     """
     found = _find(directory, members)
+    _check_known(members, directory)
     # A cluster of its own: another one on this machine must not take its nodes for members.
     cluster_id = f"{CLUSTER_ID}-{secrets.token_hex(4)}"
     for member in members:
@@ -133,6 +136,27 @@ def _find(directory: Path, members: Sequence[Member]) -> dict[int, config.Values
         lost = directory / f"node-{missing[0]}"
         raise CommandFailedError(f"{lost} of a cluster of {len(ids)} is missing; put it back, {anew}")
     return found
+
+
+def _check_known(members: Sequence[Member], directory: Path) -> None:
+    """Raise `CommandFailedError` where the nodes know each other at other addresses: once a member was added
+    or changed its address, addresses are in the log, and the settings do not count any more."""
+    peers = {member.id: str(member.peer) for member in members}
+    for member in members:
+        try:
+            known = PeerFile(OsFileSystem(), member.folder).peers.members
+        except FileNotFoundError:
+            continue
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                continue
+            raise CommandFailedError(str(error)) from error
+        for node, (address, _) in sorted(known.items()):
+            if node in peers and address != peers[node]:
+                raise CommandFailedError(
+                    f"by the log of node {member.id}, node {node} is at {address}, not at {peers[node]}: use "
+                    f"the --base-port that {directory} was made with, or remove it to begin anew"
+                )
 
 
 def _as_written(path: Path, values: config.Values) -> config.Values:

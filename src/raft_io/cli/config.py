@@ -97,7 +97,7 @@ def _level(value: Any) -> str:
 
 
 def _address(value: Any) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
         raise _WrongValueError(f'must be an address such as "127.0.0.1:7001", not {_shown(value)}')
     try:
         return str(Address.parse(value))
@@ -224,7 +224,7 @@ SETTINGS: Final[dict[str, Setting]] = {
     "join": Setting(ADDRESS, "a member of the cluster that this node joins; instead of peers"),
     "learner": Setting(BOOLEAN, "with join: the node stays a learner, without a vote (false)"),
     "advertise": Setting(ADDRESS, "where peers reach this node, if not at listen"),
-    "tick_interval": Setting(SECONDS, "seconds of a tick (0.025)"),
+    "tick_interval": Setting(SECONDS, "seconds of a tick, 0.001 to 10 (0.025)"),
     "max_command_bytes": Setting(INTEGER, "the longest command (1 MiB)"),
     **RAFT_OPTIONS,
     "log_level": Setting(LEVEL, f"what is logged: {', '.join(LEVELS)} (info)"),
@@ -316,6 +316,8 @@ def complete(values: Values, source: str | None) -> Values:
     own = whole.get("peers", {}).get(whole.get("id"))
     if own is not None:
         whole.setdefault("listen", own)
+    if whole.get("peers") and own is None and "id" in whole and "join" not in whole:
+        raise complaint(source, f"peers must name this node too: there is no node {whole['id']} in it")
     for name in REQUIRED:
         if name not in whole:
             if source is None:
@@ -325,8 +327,6 @@ def complete(values: Values, source: str | None) -> Values:
         raise complaint(source, "a node begins a cluster with peers, or joins one: not both")
     if whole.get("learner") and "join" not in whole:
         raise complaint(source, "learner needs join; see also raft-io members add")
-    if whole.get("peers") and own is None:
-        raise complaint(source, f"peers must name this node too: there is no node {whole['id']} in it")
     options = {name: whole[name] for name in RAFT_OPTIONS if name in whole}
     try:
         config = RaftConfig(whole["id"], whole.get("peers", {})).replace(**options)

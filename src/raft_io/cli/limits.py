@@ -6,12 +6,16 @@ import contextlib
 import resource
 from typing import Final
 
+from raft_io.server.http import MAX_CONNECTIONS
+from raft_io.server.transport import BACKLOG, MAX_STRANGERS
+
 __all__ = ["max_clients", "raise_open_files"]
 
 OPEN_FILES: Final = 65_536
 
-RESERVE: Final = 128
-"""Open files that clients must leave: for the log, the peers, status over HTTP."""
+RESERVE: Final = MAX_CONNECTIONS + MAX_STRANGERS + BACKLOG + 64
+"""Open files that clients must leave: for status over HTTP, for connections to the port of the peers that are
+none of peers, for the log and the peers themselves."""
 
 
 def raise_open_files() -> None:
@@ -30,4 +34,4 @@ def max_clients(most: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return most
-    return max(1, min(most, soft - min(RESERVE, soft // 2)))
+    return max(1, min(most, soft - min(RESERVE, soft * 3 // 4)))

@@ -16,7 +16,7 @@ from raft_io.cli.errors import CommandFailedError
 from raft_io.errors import NotLeaderError
 from raft_io.server.address import Address
 
-__all__ = ["DEFAULT_NODE", "Operator", "add_node_options", "node_id", "print_json", "seconds"]
+__all__ = ["DEFAULT_NODE", "MARGIN", "Operator", "add_node_options", "node_id", "print_json", "seconds"]
 
 DEFAULT_NODE: Final = "127.0.0.1:7201"
 TIMEOUT: Final = 10.0
@@ -91,7 +91,7 @@ class Operator:
         """The answer to a `POST`."""
         limit = self.timeout if timeout is None else timeout
         target = f"{path}?timeout={limit:g}"
-        return await self.first(lambda node: ask(node, "POST", target, body, timeout=limit + MARGIN))
+        return await self.first(lambda node: ask(node, "POST", target, body, timeout=limit, margin=MARGIN))
 
     async def first(self, request: Callable[[Address], Awaitable[Any]]) -> Any:
         """What the first node says that can be reached, and is in a state to answer."""

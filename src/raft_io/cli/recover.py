@@ -77,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
         raise CommandFailedError(f"{error}; see raft-io recover --salvage") from error
     except RaftError as error:
         raise CommandFailedError(str(error)) from error
+    except BrokenPipeError:
+        raise  # not the log: whoever reads what is printed has gone
     except OSError as error:
         raise CommandFailedError(f"{error.filename or options.data_dir}: {error.strerror}") from error
 
@@ -139,6 +141,13 @@ def _force(options: argparse.Namespace, where: str, owner: identity.Identity) ->
     if not log.members.voters:
         raise CommandFailedError(
             f"the log of node {options.id} knows of no members: there is nothing to go on with"
+        )
+    everybody = log.members.voters | log.members.outgoing | log.members.learners
+    strangers = sorted(set(voters) - everybody)
+    if strangers:
+        raise UsageError(
+            f"--voters names {listed(strangers)}, by the log of node {options.id} no member: "
+            f"those are {listed(sorted(everybody))}"
         )
     lost = sorted((log.members.voters | log.members.outgoing) - set(voters))
     if not lost:

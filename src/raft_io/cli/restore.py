@@ -25,14 +25,12 @@ from raft_io.errors import RaftError
 from raft_io.server.backup import BackupFile
 from raft_io.server.snapshots import without_members
 from raft_io.storage import OsFileSystem, WalLog, open_identity
+from raft_io.storage.identity import RESTORING
 
 __all__ = ["add_arguments", "run"]
 
 HARMLESS: Final = ("node.log",)
 """What `raft-io dev` writes beside the settings."""
-
-STAGING: Final = "restoring"
-"""Where the log is made. Below it none is found: a node whose restore was cut short does not start."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +108,7 @@ def _make(values: config.Values, source: BackupFile) -> None:
     cluster_id = values.get("cluster_id", config.CLUSTER_ID)
     open_identity(disk, folder, cluster_id, values["id"], voters, lambda: 1 + secrets.randbelow(2**63 - 1))
     backup = source.backup
-    with WalLog.open(folder / STAGING / "log", fs=disk) as log:
+    with WalLog.open(folder / RESTORING / "log", fs=disk) as log:
         sink = log.snapshot_writer()
         try:
             without_members(source, sink)
@@ -120,8 +118,8 @@ def _make(values: config.Values, source: BackupFile) -> None:
         log.set_hard_state(HardState(backup.term))
         log.save_snapshot(Snapshot(backup.index, backup.term, Membership(voters), sink.finish()))
         log.sync()
-    os.rename(folder / STAGING / "log", folder / "log")
-    (folder / STAGING).rmdir()
+    os.rename(folder / RESTORING / "log", folder / "log")
+    (folder / RESTORING).rmdir()
     disk.sync_dir(str(folder))
 
 

@@ -26,7 +26,7 @@ from raft_io.errors import RaftError, RemovedError
 from raft_io.kv.server import MAX_CLIENTS, RespServer
 from raft_io.kv.store import KeyValueStore
 from raft_io.server import RaftServer
-from raft_io.server.address import Address
+from raft_io.server.address import Address, reason_of
 from raft_io.server.admin import Admin
 from raft_io.server.http import HttpServer
 
@@ -151,9 +151,8 @@ async def _stop(listener: RespServer | HttpServer) -> None:
 
 
 def _cannot_listen(node: str, name: str, values: config.Values, error: Exception) -> CommandFailedError:
-    number = error.errno if isinstance(error, OSError) else None
-    reason = os.strerror(number) if number and number > 0 else str(error)
-    return CommandFailedError(f"{node}: cannot listen on {Address.parse(values[name])} ({name}): {reason}")
+    where = f"{Address.parse(values[name])} ({name})"
+    return CommandFailedError(f"{node}: cannot listen on {where}: {reason_of(error)}")
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

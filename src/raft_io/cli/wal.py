@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from raft_io.cli.errors import FAILED, CommandFailedError, UsageError
+from raft_io.cli.errors import FAILED, CommandFailedError
 from raft_io.cli.show import in_bytes, listed, number_of, print_table
 from raft_io.core.members import decode_membership
 from raft_io.core.types import EntryKind, HardState, LogEntry, Membership
@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "show what is in the log: its snapshots, segments, term, vote, last entry and members"
     inspect = actions.add_parser("inspect", help=what, description=what)
     inspect.add_argument("--records", action="store_true", help="each record too: what one sync wrote")
-    inspect.add_argument("--entries", action="store_true", help="each entry too")
+    inspect.add_argument(
+        "--entries", action="store_true", help="each entry too; with --json within its record"
+    )
     what = "check all of the log; status 1 if it is damaged"
     check = actions.add_parser("verify", help=what, description=what)
     for action, work in ((inspect, _inspect), (check, _verify)):
@@ -56,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
         status: int = options.work(options)
     except StorageError as error:
         raise CommandFailedError(str(error)) from error
+    except BrokenPipeError:
+        raise  # not the log: whoever reads what is printed has gone
     except OSError as error:
         raise CommandFailedError(f"{error.filename or options.path}: {error.strerror}") from error
     return status
@@ -81,15 +85,16 @@ def in_words(finding: Finding) -> str:
 
 def _inspect(options: argparse.Namespace) -> int:
     where = log_directory(options.path)
+    summary = Summary()
     if options.json:
-        if options.entries and not options.records:
-            raise UsageError("--entries with --json needs --records")
+        used = in_use(where)
         for item in walk(where):
-            if options.records or not isinstance(item, RecordInfo):
+            summary.take(item)
+            if options.records or options.entries or not isinstance(item, RecordInfo):
                 print(json.dumps(_as_json(item, options.entries)))
+        print(json.dumps({"what": "summary", "path": where, "in_use": used, **summary.fields()}))
         return 0
     print(f"{where}{' (in use by a node that runs)' if in_use(where) else ''}")
-    summary = Summary()
     for item in walk(where):
         summary.take(item)
         if options.records or options.entries:
@@ -172,6 +177,21 @@ class Summary:
             self._terms.pop()
         while self._members and self._members[-1].index > last:
             self._members.pop()
+
+    def fields(self) -> dict[str, Any]:
+        """For programs."""
+        found = self.membership
+        members = None if found is None else {"index": found[0], **_members(found[1])}
+        return {
+            "term": self.hard_state.term,
+            "voted_for": self.hard_state.voted_for,
+            "last_index": self.last[0],
+            "last_term": self.last[1],
+            "members": members,
+            "snapshots": len(self.snapshots),
+            "segments": len(self.segments),
+            "findings": len(self.findings),
+        }
 
     def show(self) -> None:
         """Print it."""
@@ -268,10 +288,12 @@ def _as_json(item: Item, entries: bool = False) -> dict[str, Any]:
             "format": item.version,
             "size": item.capacity,
             "sequence": item.sequence,
-            "last_index": item.last_index,
-            "last_term": item.last_term,
-            "term": item.hard_state.term,
-            "voted_for": item.hard_state.voted_for,
+            "before": {
+                "last_index": item.last_index,
+                "last_term": item.last_term,
+                "term": item.hard_state.term,
+                "voted_for": item.hard_state.voted_for,
+            },
         }
     if isinstance(item, Finding):
         return {

@@ -168,6 +168,6 @@ def stalled(st: State) -> bool:
 def fail(st: State, error: Exception) -> Exception:
     """The node is dead: something failed halfway, and what is on its disk is no longer known. Returns what to
     raise: a `StorageError`, but our own bug as itself."""
-    failure = error if isinstance(error, StorageError) else StorageError.wrap("use the log", error)
+    failure = error if isinstance(error, StorageError) else StorageError.wrap("using the log", error)
     st.failed = failure
     return error if isinstance(error, AssertionError) else failure

@@ -94,7 +94,7 @@ class RaftLog(ABC):
         that is no later than the last snapshot is ignored. What was staged may be dropped. The default
         cannot: it raises `StorageError`.
         """
-        raise StorageError("save a snapshot", f"{type(self).__name__} keeps no snapshots")
+        raise StorageError("saving a snapshot", f"{type(self).__name__} keeps no snapshots")
 
     def receive_snapshot(self, meta: SnapshotMeta, offset: int, chunk: bytes) -> Contents | None:
         """Stage a piece of an incoming snapshot. Returns the whole, for `save_snapshot`, once it is complete
@@ -104,7 +104,7 @@ class RaftLog(ABC):
         Pieces come in order; `offset` 0 drops what was staged before. Staged data need not survive a restart.
         The default cannot: it raises `StorageError`.
         """
-        raise StorageError("receive a snapshot", f"{type(self).__name__} keeps no snapshots")
+        raise StorageError("receiving a snapshot", f"{type(self).__name__} keeps no snapshots")
 
     def membership_entries(self) -> Sequence[LogEntry]:
         """The `MEMBERSHIP` entries behind the snapshot, in order. The default looks at every entry."""
@@ -144,20 +144,22 @@ def check_contiguous(entries: Sequence[LogEntry], last_index: Index) -> None:
     batch: tuple[LogEntry, ...] = entries if isinstance(entries, tuple) else tuple(entries)
     for entry in batch:
         if entry.index != expected:
-            raise StorageError("append entries", f"expected index {expected}, got {entry.index}")
+            raise StorageError("appending entries", f"expected index {expected}, got {entry.index}")
         expected += 1
 
 
 def check_truncation(first: Index, base: Index = 0) -> None:
     """Raise `StorageError` unless a log whose snapshot is at `base` can be cut at `first`."""
     if first <= base:
-        raise StorageError("truncate", f"the first index to remove must be >= {base + 1}, not {first}")
+        raise StorageError(
+            "truncating the log", f"the first index to remove must be >= {base + 1}, not {first}"
+        )
 
 
 def check_piece(offset: int, staged: int) -> None:
     """Raise `StorageError` unless a piece at `offset` continues a snapshot with `staged` bytes so far."""
     if offset != staged:
-        raise StorageError("receive a snapshot", f"byte {staged} expected, got byte {offset}")
+        raise StorageError("receiving a snapshot", f"byte {staged} expected, got byte {offset}")
 
 
 @final

@@ -127,7 +127,7 @@ class RaftNode:
             raise ValueError(f"applied is {applied}, but the log ends at index {last}")
         term = backend.hard_state().term
         if last >= MAX or max(term, backend.last_term()) >= MAX:
-            raise StorageError("adopt log", "the last index or the term is at its maximum")
+            raise StorageError("adopting the log", "the last index or the term is at its maximum")
         if backend.last_term() > term:
             # Whom it voted for in that term is lost, so that nobody gets the vote. Needs no sync: a crash
             # would find the same again.
@@ -139,7 +139,7 @@ class RaftNode:
         try:
             adoption.recover(self._state)
         except ValueError as error:
-            failure = StorageError("adopt log", f"an entry that holds no membership: {error}")
+            failure = StorageError("adopting the log", f"an entry that holds no membership: {error}")
             failure.__cause__ = error  # compiled, `raise ... from` does not keep it
             raise failure from failure.__cause__
 
@@ -292,7 +292,7 @@ class RaftNode:
             elif isinstance(event, SnapshotTaken):
                 snapshot.taken(st, event.index, event.data)
             else:
-                durability.fail(st, StorageError("sync log", event.detail))
+                durability.fail(st, StorageError("syncing the log", event.detail))
         except Exception as error:
             failure = durability.fail(st, error)
             raise failure from failure.__cause__

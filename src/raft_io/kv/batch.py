@@ -1,6 +1,6 @@
 """The commands of a client that arrived together, or its transaction, as one command of the replicated log.
 
-    byte 0      version of the format, 2
+    byte 0      version of the format, 3
     byte 1      RESP version of the replies, 2 or 3
     byte 2      0: commands; 1: a transaction
     of a transaction: 4 bytes number of keys, then each watched key:
@@ -10,8 +10,9 @@
         4 bytes     number of arguments, at least 1
         for each argument: 4 bytes length, and the argument
 
-Numbers are little-endian. Canonical: what decodes re-encodes to the same bytes. Version 1, which is read but
-no longer written, had no byte 2 and no transactions.
+Numbers are little-endian. Canonical: what decodes re-encodes to the same bytes. Read but no longer written:
+version 2, of the same form, whose transactions left out the commands beyond the limit on replies; version 1,
+which had no byte 2 and no transactions.
 """
 
 from __future__ import annotations
@@ -45,11 +46,14 @@ __all__ = [
     "encode_transaction",
 ]
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The version of the format and of what the commands mean: a log may be replayed by a later release, which
 must then do what this one did. A change of either takes a new number."""
 
 FIRST_VERSION: Final = 1
+
+WHOLE_VERSION: Final = 3
+"""From this one on a transaction is carried out as a whole or not at all, also where it is too much."""
 
 HEADER: Final = 3
 """Bytes of a batch before its commands."""

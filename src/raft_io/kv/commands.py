@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, final
 
 from raft_io.kv import expiry, first, keys, resp, strings
-from raft_io.kv.batch import FIRST_VERSION, VERSION
+from raft_io.kv.batch import FIRST_VERSION, VERSION, WHOLE_VERSION
 from raft_io.kv.keyspace import KEY_WORK, Keyspace
 from raft_io.kv.resp import MAX_SHOWN, shown
 
@@ -248,6 +248,14 @@ def execute(space: Keyspace, commands: Sequence[list[bytes]], protocol: int, ver
     batch that they came in, which says what they mean.
     """
     table = _FIRST if version == FIRST_VERSION else _BY_NAME
+    replies = _carry_out(space, commands, protocol, table, False)
+    return replies[0] if len(replies) == 1 else b"".join(replies)
+
+
+def _carry_out(
+    space: Keyspace, commands: Sequence[list[bytes]], protocol: int, table: dict[bytes, Command], whole: bool
+) -> list[bytes]:
+    """The replies. `whole`: they end before the first command that would be refused for the limit."""
     replies: list[bytes] = []
     size = 0
     begun = space.work
@@ -258,6 +266,8 @@ def execute(space: Keyspace, commands: Sequence[list[bytes]], protocol: int, ver
         if command is None or command.handler is None or not command.takes(len(args)):
             reply = _refusal(command, args) or _misplaced(args)
         elif size + space.work - begun > strings.MAX_REPLY:
+            if whole:
+                break
             reply = strings.REPLY_TOO_LONG
         elif command is _GET:
             reply = strings.get(space, args, protocol)  # called directly: that is what matters most
@@ -265,19 +275,38 @@ def execute(space: Keyspace, commands: Sequence[list[bytes]], protocol: int, ver
             reply = command.handler(space, args, protocol)
         size += len(reply)
         replies.append(reply)
-    return replies[0] if len(replies) == 1 else b"".join(replies)
+    return replies
+
+
+_TOO_MUCH: Final = resp.error(
+    f"EXECABORT Transaction discarded because its replies and its work are more than "
+    f"{strings.MAX_REPLY // (1024 * 1024)} MiB; nothing was done"
+)
 
 
 def transact(
-    space: Keyspace, commands: Sequence[list[bytes]], watched: Sequence[tuple[bytes, int]], protocol: int
+    space: Keyspace,
+    commands: Sequence[list[bytes]],
+    watched: Sequence[tuple[bytes, int]],
+    protocol: int,
+    version: int = VERSION,
 ) -> bytes:
     """Carry out a transaction: the array of the replies; or no array, and nothing is done, if one of the keys
-    in `watched` has changed since the revision beside it."""
+    in `watched` has changed since the revision beside it; or an error, and nothing is done, if that takes
+    more than `strings.MAX_REPLY`. `version`: of its batch; before 3 the commands beyond were left out."""
     space.work += KEY_WORK * len(watched)
     for key, since in watched:
         if space.changed(key, since):
             return resp.null_array(protocol)
-    return b"*%d\r\n%b" % (len(commands), execute(space, commands, protocol))
+    if version < WHOLE_VERSION:
+        return b"*%d\r\n%b" % (len(commands), execute(space, commands, protocol, version))
+    space.begin()
+    replies = _carry_out(space, commands, protocol, _BY_NAME, True)
+    if len(replies) < len(commands):
+        space.undo()
+        return _TOO_MUCH
+    space.keep()
+    return b"*%d\r\n%b" % (len(commands), b"".join(replies))
 
 
 def _misplaced(args: list[bytes]) -> bytes:

@@ -83,6 +83,26 @@ class Capture:
 
 
 @final
+class _Savepoint:
+    """What is needed to take back every change since the savepoint was made."""
+
+    __slots__ = ("captures", "cleared", "count", "garbage", "records", "slots", "timers")
+
+    def __init__(self, garbage: int) -> None:
+        self.records: dict[bytes, bytes | None] = {}
+        """Of each key that has changed the record that it had, `None` of one that was absent."""
+        self.garbage = garbage
+        """How many slots were to be freed."""
+        self.cleared = False
+        """Whether all keys were removed together. What they were kept in is below; what has changed since
+        then is thrown away with what it was kept in, and so is not in `records`."""
+        self.slots: list[dict[bytes, bytes]] = []
+        self.captures: list[Capture] = []
+        self.timers = Timers()
+        self.count = 0
+
+
+@final
 class Keyspace:
     """A map from keys to values that may expire, and the time that decides on it.
 
@@ -98,16 +118,29 @@ class Keyspace:
     nobody needs to say beforehand that it will be asked.
 
     Invariants: slot `i` holds the keys whose place has the upper bits `i`, `count` in all. `_timers` has the
-    keys whose record expires, with that time. All but `_captures` and `_garbage` is replicated state.
+    keys whose record expires, with that time. All but `_captures`, `_garbage` and `_savepoint` is replicated
+    state.
     """
 
-    __slots__ = ("_captures", "_garbage", "_slots", "_timers", "count", "now", "removals", "revision", "work")
+    __slots__ = (
+        "_captures",
+        "_garbage",
+        "_savepoint",
+        "_slots",
+        "_timers",
+        "count",
+        "now",
+        "removals",
+        "revision",
+        "work",
+    )
 
     def __init__(self) -> None:
         self._slots: list[dict[bytes, bytes]] = _empty()
         self._garbage: list[dict[bytes, bytes]] = []
         self._timers = Timers()
         self._captures: list[Capture] = []
+        self._savepoint: _Savepoint | None = None
         self.removals = Removals()
         self.count: int = 0
         """Keys that are kept, those that are past their time and not removed yet among them."""
@@ -197,8 +230,7 @@ class Keyspace:
         slot = crc32(key) >> SHIFT
         keys = self._slots[slot]
         old = keys.get(key)
-        if self._captures:
-            self._leave(slot, key, old)
+        self._replacing(slot, key, old)
         if old is None:
             self.count += 1
         if when != 0:
@@ -211,8 +243,7 @@ class Keyspace:
     def expire(self, key: bytes, record: bytes, when: int) -> None:
         """`key`, whose record is `record`, expires at `when`, or never."""
         slot = crc32(key) >> SHIFT
-        if self._captures:
-            self._leave(slot, key, record)
+        self._replacing(slot, key, record)
         if when != 0:
             self._timers.set(key, when)
         else:
@@ -227,8 +258,7 @@ class Keyspace:
         record = self._slots[slot].get(key)
         if record is None:
             return None
-        if self._captures:
-            self._leave(slot, key, record)
+        self._replacing(slot, key, record)
         del self._slots[slot][key]
         self.count -= 1
         self.revision += 1
@@ -244,6 +274,13 @@ class Keyspace:
         self.work += SLOTS * KEY_WORK
         if self.count == 0:
             return
+        savepoint = self._savepoint
+        if savepoint is not None and not savepoint.cleared:
+            savepoint.cleared = True
+            savepoint.slots = self._slots
+            savepoint.captures = self._captures
+            savepoint.timers = self._timers
+            savepoint.count = self.count
         # Whoever captured the keys has the old slots for itself.
         self._captures = []
         self._garbage += [slot for slot in self._slots if slot]
@@ -270,6 +307,49 @@ class Keyspace:
         """Whether there is more to do when the time moves next."""
         return len(self._garbage) > 0 or self._timers.due(self.now) is not None
 
+    # Taking changes back.
+
+    def begin(self) -> None:
+        """Remember what is changed from now on, until `keep` or `undo`. The time must not move meanwhile."""
+        self._savepoint = _Savepoint(len(self._garbage))
+
+    def keep(self) -> None:
+        """The changes since `begin` stand."""
+        self._savepoint = None
+
+    def undo(self) -> None:
+        """Take back every change of a key since `begin`.
+
+        Their revisions are not given out again, and the removals stay noted: a transaction that watches a key
+        that is absent may be aborted without need, and no change is ever missed.
+        """
+        savepoint = self._savepoint
+        assert savepoint is not None, "begin comes first"
+        self._savepoint = None
+        if savepoint.cleared:
+            self._slots = savepoint.slots
+            self._captures = savepoint.captures
+            self._timers = savepoint.timers
+            self.count = savepoint.count
+        del self._garbage[savepoint.garbage :]
+        for key, record in savepoint.records.items():
+            self._put_back(key, record)
+
+    def _put_back(self, key: bytes, record: bytes | None) -> None:
+        slot = crc32(key) >> SHIFT
+        keys = self._slots[slot]
+        now = keys.get(key)
+        if self._captures:
+            self._leave(slot, key, now)
+        if now is not None:
+            self.count -= 1
+            if records.expires(now):
+                self._timers.drop(key)
+        if record is None:
+            keys.pop(key, None)
+            return
+        self.load(slot, key, record)
+
     # Saving and loading.
 
     def capture(self) -> Capture:
@@ -288,6 +368,14 @@ class Keyspace:
     def holds(self, slot: int, key: bytes) -> bool:
         """Whether anything is kept of `key`. `slot` is the key's."""
         return key in self._slots[slot]
+
+    def _replacing(self, slot: int, key: bytes, record: bytes | None) -> None:
+        """`key`, of which `record` is kept now, is about to change."""
+        if self._captures:
+            self._leave(slot, key, record)
+        savepoint = self._savepoint
+        if savepoint is not None and not savepoint.cleared:
+            savepoint.records.setdefault(key, record)
 
     def _leave(self, slot: int, key: bytes, record: bytes | None) -> None:
         finished = False

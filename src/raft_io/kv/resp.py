@@ -72,7 +72,8 @@ _HTTP: Final = (b"post", b"host:")
 
 
 class ProtocolError(ValueError):
-    """What a client sent is not RESP. The text is the one Redis uses; the connection cannot go on."""
+    """What a client sent is not RESP, or too long. The text is the one Redis uses, where it has one; the
+    connection cannot go on."""
 
 
 # Requests
@@ -191,10 +192,10 @@ class Parser:
             length = self._number(data, pos, end)
             if length == _INCOMPLETE:
                 break
-            if length < 0 or length > self._max_bulk:
+            if length < 0:
                 raise ProtocolError("Protocol error: invalid bulk length")
-            if size + _ARGUMENT_HEADER * left + length > self._max_command:
-                raise ProtocolError("Protocol error: too big command")
+            if length > self._max_bulk or size + _ARGUMENT_HEADER * left + length > self._max_command:
+                raise self._too_long()
             start = self._next
             stop = start + length
             if stop + 2 > end:
@@ -219,7 +220,13 @@ class Parser:
         if count == _INVALID or count > self._max_arguments:
             raise ProtocolError("Protocol error: invalid multibulk length")
         if 4 + _ARGUMENT_HEADER * count > self._max_command:
-            raise ProtocolError("Protocol error: too big command")
+            raise self._too_long()
+
+    def _too_long(self) -> ProtocolError:
+        most = min(self._max_bulk, self._max_command)
+        return ProtocolError(
+            f"Protocol error: a command of more than {most} bytes, the most that max_command_bytes allows"
+        )
 
     def _number(self, data: bytes, pos: i64, end: i64) -> i64:
         """The length after the type byte at `pos`, and `_next` set behind it; or why there is none.
@@ -270,7 +277,7 @@ class Parser:
                 raise ProtocolError("Protocol error: HTTP is not spoken here")
             size = 4 + _ARGUMENT_HEADER * len(args) + sum([len(arg) for arg in args])
             if size > self._max_command:
-                raise ProtocolError("Protocol error: too big command")
+                raise self._too_long()
             commands.append(args)
         return newline + 1
 

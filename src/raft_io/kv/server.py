@@ -20,7 +20,7 @@ from raft_io.kv.plan import ANSWERED, DISCARDED, EXEC, LOCAL, READ, WATCH, Plan,
 from raft_io.kv.store import KeyValueStore
 from raft_io.kv.transaction import assemble, encode
 from raft_io.server import RaftServer
-from raft_io.server.address import Address
+from raft_io.server.address import Address, port_of
 from raft_io.server.requests import Request
 
 __all__ = ["MAX_CLIENTS", "RespServer"]
@@ -40,6 +40,11 @@ MAX_WAITING: Final = 1024 * 1024
 
 MAX_TOGETHER: Final = 64 * 1024
 """Bytes of replies that are gathered for one write."""
+
+MAX_DRAIN: Final = 64 * 1024 * 1024
+DRAIN_TIME: Final = 5.0
+"""Bytes, and seconds, for which the rest of what cannot be taken is read. A connection that is closed with
+something unread is reset, and the client, which still sends, never sees why."""
 
 _STOPPING: Final = resp.error("ERR the server stops")
 _TOO_LONG: Final = resp.error(
@@ -91,6 +96,9 @@ class Client:
         self._paused = False
         self._choked = False
         self._ended = False
+        self._drain: asyncio.TimerHandle | None = None
+        """While what the client still sends is read for nothing: ends that."""
+        self._drained = 0
         self.connection = Connection(0)
 
     # The connection.
@@ -108,6 +116,11 @@ class Client:
         self.connection = Connection(self._owner.next_id(), address, local)
 
     def data_received(self, data: bytes) -> None:
+        if self._drain is not None:
+            self._drained += len(data)
+            if self._drained > MAX_DRAIN:
+                self.abort()
+            return
         commands = self._parser.feed(data)
         if commands:
             self._waiting.extend(commands)
@@ -119,6 +132,8 @@ class Client:
     def eof_received(self) -> bool:
         # A client may close its sending side and still wait for its answers.
         self._ended = True
+        if self._drain is not None:
+            return False
         return self._count > 0 or not self._idle()
 
     def pause_writing(self) -> None:
@@ -133,6 +148,8 @@ class Client:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._drain is not None:
+            self._drain.cancel()
         self._waiting = []
         self._runs = []
         self._local = []
@@ -141,7 +158,7 @@ class Client:
 
     def _throttle(self) -> None:
         """Read no further while the client does not take its answers, or is too far ahead of them."""
-        pause = self._choked or self._waiting_bytes > MAX_WAITING
+        pause = self._drain is None and (self._choked or self._waiting_bytes > MAX_WAITING)
         if pause != self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = pause
             if pause:
@@ -199,12 +216,17 @@ class Client:
         if transport is None:
             return
         done = not self._count and self._idle()
-        if self._parser.error is not None and done and not self.connection.closing:
+        faulty = self._parser.error is not None and done and not self.connection.closing
+        if faulty:
             out.append(resp.error(f"ERR {self._parser.error}"))
             self.connection.closing = True
         if out:
             transport.write(b"".join(out) if len(out) > 1 else out[0])
-        if self.connection.closing or (self._ended and done):
+        if faulty and not self._ended:
+            # It is told that nothing more comes, and closes its side once it has seen why.
+            transport.write_eof()
+            self._drain = asyncio.get_running_loop().call_later(DRAIN_TIME, self.close)
+        elif self._drain is None and (self.connection.closing or (self._ended and done)):
             transport.close()
 
     def _start(self, run: Run, out: list[bytes]) -> None:
@@ -350,9 +372,7 @@ class RespServer:
         self._listener = await loop.create_server(
             lambda: cast(asyncio.Protocol, Client(self)), self._listen.host, self._listen.port, backlog=1024
         )
-        sockets: Any = cast(Any, self._listener).sockets  # a tuple, but for uvloop a list
-        port: int = sockets[0].getsockname()[1]
-        address = Address(self._listen.host, port)
+        address = Address(self._listen.host, port_of(self._listener))
         log.info("node %s: serving Redis clients on %s", self._server.config.id, address)
         return address
 

@@ -57,7 +57,7 @@ class KeyValueStore(StateMachine):
         """
         batch = decode_batch(command)
         if batch.watched is not None:
-            return transact(self._keys, batch.commands, batch.watched, batch.protocol)
+            return transact(self._keys, batch.commands, batch.watched, batch.protocol, batch.version)
         return execute(self._keys, batch.commands, batch.protocol, batch.version)
 
     def query(self, commands: Sequence[list[bytes]], protocol: int) -> bytes:

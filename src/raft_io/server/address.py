@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["LOOPBACK", "Address", "reason_of"]
+__all__ = ["LOOPBACK", "Address", "port_of", "reason_of"]
 
 LOOPBACK = "127.0.0.1"
 
@@ -38,6 +39,16 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def port_of(listener: Any) -> int:
+    """The port on which an `asyncio.Server` listens. Raises `OSError` if it has no socket: asyncio passes
+    over those that the system does not give it, as when too many files are open."""
+    sockets = listener.sockets  # a tuple, but for uvloop a list
+    if not sockets:
+        raise OSError("the system gave no socket; too many open files?")
+    port: int = sockets[0].getsockname()[1]
+    return port
 
 
 def reason_of(error: BaseException) -> str:

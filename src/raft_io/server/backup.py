@@ -98,13 +98,13 @@ async def blocks(backup: Backup, snapshot: Snapshot) -> AsyncGenerator[bytes, No
     while offset < backup.size:
         block = await asyncio.to_thread(read_data, snapshot.data, offset, min(BLOCK, backup.size - offset))
         if not block:
-            raise StorageError("read the snapshot", f"it ends at byte {offset} of {backup.size}")
+            raise StorageError("reading the snapshot", f"it ends at byte {offset} of {backup.size}")
         crc = extend(crc, block)
         offset += len(block)
         yield block
     data = snapshot.data
     if not isinstance(data, bytes) and data.checksum & _CRC32C and data.checksum != _CRC32C | crc:
-        raise StorageError("read the snapshot", "its contents are damaged")
+        raise StorageError("reading the snapshot", "its contents are damaged")
     yield _CHECK.pack(crc)
 
 
@@ -146,7 +146,7 @@ class BackupFile(SnapshotData):
         _, version, length = _HEAD.unpack(head)
         if version != VERSION:
             detail = f"it has version {version}; this version of raft-io knows {VERSION}"
-            raise StorageError(f"read {self._path}", detail)
+            raise StorageError(f"reading {self._path}", detail)
         if length > MAX_HEADER:
             raise self._damaged("its header makes no sense", 0)
         text = self._file.read(length)
@@ -158,7 +158,7 @@ class BackupFile(SnapshotData):
             raise self._damaged(f"its header makes no sense: {error!r}", 0) from error
 
     def _damaged(self, detail: str, offset: int) -> CorruptLogError:
-        return CorruptLogError("read a backup", detail, self._path, offset)
+        return CorruptLogError("reading a backup", detail, self._path, offset)
 
 
 def _decoded(fields: dict[str, Any]) -> Backup:

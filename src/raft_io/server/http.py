@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 
 import h11
 
-from raft_io.server.address import Address
+from raft_io.server.address import Address, port_of
 
 __all__ = ["Handler", "HttpServer", "Reply", "Request", "Routes", "Stream", "failure"]
 
@@ -37,7 +37,7 @@ PATIENCE: Final = 10.0
 """Seconds that a client may take for a request, counted from the answer to the one before, and for a block of
 an answer. How long the node works on a request is not counted."""
 
-MAX_CONNECTIONS: Final = 128
+MAX_CONNECTIONS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,9 @@ class _Connection(asyncio.Protocol):
         if isinstance(event, h11.Request):
             self._request = event
             self._body.clear()
-            if self._http.they_are_waiting_for_100_continue:
+            if _announced(event) > MAX_BODY:
+                self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            elif self._http.they_are_waiting_for_100_continue:
                 self._send(h11.InformationalResponse(status_code=100, headers=[]))
         elif isinstance(event, h11.Data):
             if len(self._body) + len(event.data) > MAX_BODY:
@@ -301,6 +303,14 @@ def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("ascii"), text.encode("ascii")) for name, text in headers.items()]
 
 
+def _announced(request: h11.Request) -> int:
+    """Bytes of the body that is to come, as far as the client tells. `h11` sees to it that it is a number."""
+    for name, value in request.headers:
+        if name == b"content-length":
+            return int(value[:20])  # a number of more digits is too large anyway
+    return 0
+
+
 def _as_request(request: h11.Request, body: bytes) -> Request:
     path, _, query = request.target.decode("latin-1").partition("?")
     headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in request.headers}
@@ -322,8 +332,7 @@ class HttpServer:
         self._listener = await loop.create_server(
             lambda: _Connection(self), self._listen.host, self._listen.port
         )
-        port: int = self._listener.sockets[0].getsockname()[1]
-        return Address(self._listen.host, port)
+        return Address(self._listen.host, port_of(self._listener))
 
     async def stop(self) -> None:
         """Close the listener, finish the requests that are being carried out, close every connection. Who is

@@ -20,7 +20,7 @@ from raft_io.storage import (
     has_identity,
     open_identity,
 )
-from raft_io.storage.identity import read_identity
+from raft_io.storage.identity import LOG_NAME, read_identity
 from raft_io.storage.inspect import RecordInfo, SegmentInfo, log_directory, walk
 
 __all__ = ["Recovered", "recover"]
@@ -59,7 +59,7 @@ def recover(fs: FileSystem, data_dir: Path, cluster_id: str, config: RaftConfig)
         raise
     if returns:
         check_log(fs, data_dir)
-    wal = WalLog.open(data_dir / "log", fs=fs)
+    wal = WalLog.open(data_dir / LOG_NAME, fs=fs)
     try:
         if returns:
             _check_voters(data_dir, identity, wal, voters)
@@ -86,7 +86,8 @@ def _has_joined_nothing(fs: FileSystem, data_dir: Path) -> bool:
 
 def _check_voters(data_dir: Path, identity: Identity, wal: WalLog, voters: list[int]) -> None:
     if wal.snapshot() is not None or wal.membership_entries():
-        if voters and tuple(voters) != identity.voters:
+        # A node that was told of no peers is alone in what it was told.
+        if voters and voters != [identity.node_id] and tuple(voters) != identity.voters:
             log.info(
                 "node %s: the configured peers are ignored: the members are in the log by now",
                 identity.node_id,

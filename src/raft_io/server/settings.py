@@ -18,6 +18,11 @@ __all__ = ["DEFAULTS", "Settings", "configured"]
 MAX_NAME: Final = 255
 """Bytes of a cluster's id, and of an address."""
 
+MIN_TICK: Final = 0.001
+MAX_TICK: Final = 10.0
+"""Seconds of a tick. A loop that ticks more often does little else; a cluster that ticks less often takes
+minutes to elect a leader."""
+
 DEFAULTS: Final[Mapping[str, Any]] = {
     "max_apply_bytes": 1024 * 1024,
     "max_batch_bytes": 256 * 1024,
@@ -48,8 +53,10 @@ class Settings:
     max_command_bytes: int
 
     def __post_init__(self) -> None:
-        if self.tick_interval <= 0:
-            raise ValueError(f"tick_interval must be above 0 seconds, not {self.tick_interval}")
+        if not MIN_TICK <= self.tick_interval <= MAX_TICK:
+            raise ValueError(
+                f"tick_interval must be in {MIN_TICK:g} .. {MAX_TICK:g} seconds, not {self.tick_interval}"
+            )
         if not 0 < self.max_command_bytes <= MAX_FRAME // 2:
             raise ValueError(
                 f"max_command_bytes must be in 1 .. {MAX_FRAME // 2}, not {self.max_command_bytes}"
@@ -69,7 +76,8 @@ def configured(
     joins: bool,
     options: Mapping[str, Any],
 ) -> RaftConfig:
-    """The configuration of the node. Raises `ValueError` where its messages would be too large."""
+    """The configuration of the node. Raises `ValueError` where its messages would be too large, or leases
+    never in force."""
     begin = RaftConfig.joining(id) if joins else RaftConfig(id, peers)
     config = begin.replace(**{**DEFAULTS, **options})
     largest = max(config.max_batch_bytes + config.max_batch * ENTRY_HEADER, config.snapshot_chunk)
@@ -77,6 +85,12 @@ def configured(
         raise ValueError(
             f"max_batch_bytes, max_batch and snapshot_chunk allow messages of {largest} bytes; "
             f"at most {MAX_FRAME // 2} are accepted"
+        )
+    shortest = config.election_timeout[0]
+    if config.lease_reads and config.lease_margin >= shortest:
+        raise ValueError(
+            f"lease_margin ({config.lease_margin} ticks) must be below the minimum of election_timeout "
+            f"({shortest} ticks), or no lease is ever in force"
         )
     return config
 

@@ -295,7 +295,7 @@ class Shell:
         if failure is None:
             self.driver.synced(ticket)
         else:
-            self.driver.sync_failed(ticket, str(failure))
+            self.driver.sync_failed(ticket, _brief(failure))
         if not self._scheduled:
             self._turn()
 
@@ -356,3 +356,8 @@ class Shell:
                     waiter.failed(value)
             except Exception:
                 log.exception("node %s: a bug in who waits for an answer", self.config.id)
+
+
+def _brief(failure: Exception) -> str:
+    """What a failure says, for an error of the log's storage that says the rest."""
+    return f"{failure.context}: {failure.detail}" if isinstance(failure, StorageError) else str(failure)

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from raft_io.core.types import NodeId
 from raft_io.errors import WireError
 from raft_io.server import frames, link
-from raft_io.server.address import Address
+from raft_io.server.address import Address, port_of
 from raft_io.server.frames import Frames, Greeting
 from raft_io.server.link import Host, Link
 
@@ -26,11 +26,27 @@ REPEAT: Final = 60.0
 """Seconds in which a node that is refused again and again, for the same reason, is one line."""
 
 
+MAX_STRANGERS: Final = 32
+"""Connections whose other side has not introduced itself as a peer. A peer does so at once; anybody else
+could take all the files that the process may open, and a log that cannot be opened stops the node."""
+
+BACKLOG: Final = 32
+"""Connections that are accepted in one turn of the loop, before any of them can be refused."""
+
+
 class Refusals:
     """What has been said lately of nodes that are refused."""
 
     def __init__(self) -> None:
         self._said: dict[tuple[NodeId, int, str], float] = {}
+        self._crowded = -REPEAT
+
+    def crowd_is_news(self, now: float) -> bool:
+        """Whether it is worth a line that there are too many strangers."""
+        news = now - self._crowded >= REPEAT
+        if news:
+            self._crowded = now
+        return news
 
     def are_news(self, greeting: Greeting, reason: str, now: float) -> bool:
         """Whether this is worth a line."""
@@ -67,6 +83,9 @@ class Inbound(asyncio.Protocol):
             # It was on its way when the server stopped listening.
             self._transport.abort()
             return
+        if sum([other.peer is None for other in self._everyone]) >= MAX_STRANGERS:
+            self._turn_away()
+            return
         self._patience = asyncio.get_running_loop().call_later(
             link.GREETING_TIMEOUT, self._refuse, f"no greeting in {link.GREETING_TIMEOUT:g} seconds"
         )
@@ -83,6 +102,17 @@ class Inbound(asyncio.Protocol):
                     return
         except WireError as error:
             self._refuse(str(error))
+
+    def _turn_away(self) -> None:
+        assert self._transport is not None
+        if self._refusals.crowd_is_news(asyncio.get_running_loop().time()):
+            log.warning(
+                "node %s: refused connection from %s: %s others have not introduced themselves as peers yet",
+                self._host.greeting.node,
+                self._transport.get_extra_info("peername"),
+                MAX_STRANGERS,
+            )
+        self._transport.abort()
 
     def _greet(self, kind: int, body: bytes) -> bool:
         """Take the first frame; whether there may be more."""
@@ -193,9 +223,10 @@ class Links:
             lambda: Inbound(self._belonging(), self._inbound, self._refusals, lambda: self._closed),
             listen.host,
             listen.port,
+            backlog=BACKLOG,
             start_serving=False,
         )
-        return Address(listen.host, self._listener.sockets[0].getsockname()[1])
+        return Address(listen.host, port_of(self._listener))
 
     async def serve(self, host: Host) -> None:
         """Accept connections, for `host`."""

@@ -13,18 +13,33 @@ from typing import Final, final
 
 from raft_io.core.types import NodeId, checked
 from raft_io.errors import CorruptLogError, IdentityError, StorageError
-from raft_io.storage.disk import make_directory, write_file
+from raft_io.storage.disk import TEMPORARY, make_directory, write_file
 from raft_io.storage.fs import FileSystem
-from raft_io.storage.names import SUFFIX
+from raft_io.storage.names import LOCK_NAME, SUFFIX, segment_name
+from raft_io.storage.peers import FILE_NAME as PEERS_NAME
 from raft_io.storage.sealed import read_sealed, seal, unseal
 
-__all__ = ["Identity", "check_log", "check_voters", "has_identity", "open_identity", "read_identity"]
+__all__ = [
+    "RESTORING",
+    "Identity",
+    "check_log",
+    "check_voters",
+    "has_identity",
+    "open_identity",
+    "read_identity",
+]
 
 VERSION: Final = 1
 FILE_NAME: Final = "identity.json"
 WHAT: Final = "the identity file"
 SALVAGED: Final = "salvaged.json"
 """Beside the log once it has been salvaged (`raft_io.storage.recover`): its node may come back by joining."""
+
+LOG_NAME: Final = "log"
+"""The directory of the log, in the data directory."""
+
+RESTORING: Final = "restoring"
+"""Below it `raft-io restore` makes the log, and takes the directory away once that is whole."""
 
 
 @final
@@ -74,7 +89,7 @@ def decode(data: bytes, path: str) -> Identity:
     try:
         return Identity(fields["cluster_id"], fields["node_id"], fields["voters"], fields["incarnation"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptLogError(f"read {WHAT}", f"it makes no sense: {error!r}", path, 0) from error
+        raise CorruptLogError(f"reading {WHAT}", f"it makes no sense: {error!r}", path, 0) from error
 
 
 def read_identity(fs: FileSystem, data_dir: str | os.PathLike[str]) -> Identity:
@@ -95,14 +110,16 @@ def open_identity(
 
     `voters` are the initial voters, none for a node that is to join; of a directory that is not new,
     `check_voters` compares them. `incarnation_factory` returns a random number in `1 .. 2**63 - 1`. Call this
-    before the log is opened. Raises `IdentityError` if the directory belongs to another node or cluster, or
-    has a log but no identity; `CorruptLogError` if the file is damaged, `StorageError` if the disk fails.
+    before the log is opened. Raises `IdentityError` if the directory belongs to another node or cluster, has
+    a log but no identity, or holds a restore that was cut short; `CorruptLogError` if the file is damaged,
+    `StorageError` if the disk fails.
     """
     where = os.path.abspath(data_dir)
     path = os.path.join(where, FILE_NAME)
     try:
         make_directory(fs, where)
         names = fs.listdir(where)
+        _check_restored(fs, where, names)
         if FILE_NAME in names:
             found = decode(read_sealed(fs, path, WHAT), path)
             _compare(where, found, Identity(cluster_id, node_id, found.voters, found.incarnation))
@@ -113,10 +130,17 @@ def open_identity(
             _check_salvaged(where, names, made)
         write_file(fs, path, encode(made))
     except (FileExistsError, NotADirectoryError) as error:
-        raise StorageError(f"open {where}", "it is not a directory") from error
+        raise StorageError(f"opening {where}", "it is not a directory") from error
     except OSError as error:
-        raise StorageError.wrap(f"open {path}", error) from error
+        raise StorageError.wrap(f"opening {path}", error) from error
     return made
+
+
+def _check_restored(fs: FileSystem, where: str, names: list[str]) -> None:
+    """What a restore that was cut short has left is no node: an empty one could outvote those that have the
+    state."""
+    if RESTORING in names and not _has_log(fs, where, names):
+        raise IdentityError(f"a restore into {where} was cut short; empty the directory and restore again")
 
 
 def _check_salvaged(where: str, names: list[str], made: Identity) -> None:
@@ -141,22 +165,36 @@ def has_identity(fs: FileSystem, data_dir: str | os.PathLike[str]) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise StorageError.wrap(f"list {where}", error) from error
+        raise StorageError.wrap(f"listing {where}", error) from error
 
 
 def check_log(fs: FileSystem, data_dir: str | os.PathLike[str]) -> None:
-    """Raise `IdentityError` unless the data directory holds a log. For one that is not new: without its log
-    the node has forgotten its votes and what it acknowledged, and may not take part."""
+    """Raise `IdentityError` unless the data directory holds a log, or what is left of a first start that
+    could not make one. For one that is not new: without its log the node has forgotten its votes and what it
+    acknowledged, and may not take part."""
     where = os.path.abspath(data_dir)
     try:
-        there = _has_log(fs, where, fs.listdir(where))
+        names = fs.listdir(where)
+        there = _has_log(fs, where, names) or _was_never_made(fs, where, names)
     except OSError as error:
-        raise StorageError.wrap(f"list {where}", error) from error
+        raise StorageError.wrap(f"listing {where}", error) from error
     if not there:
         raise IdentityError(
             f"{where} has an {FILE_NAME} but no log: without it the node may vote twice, and lose what was "
             f"acknowledged; put the log back (only if this node has never run, remove {FILE_NAME})"
         )
+
+
+def _was_never_made(fs: FileSystem, where: str, names: list[str]) -> bool:
+    """Whether the log's first segment was being made when that failed: its temporary file is there.
+
+    That name is taken once in the life of a log, and is gone, durably, before the first record is written: a
+    log from which the segments were removed does not have it.
+    """
+    if LOG_NAME not in names or PEERS_NAME in names:
+        return False
+    found = fs.listdir(os.path.join(where, LOG_NAME))
+    return sorted(found) == sorted([LOCK_NAME, segment_name(1) + TEMPORARY])
 
 
 def check_voters(data_dir: str | os.PathLike[str], identity: Identity, voters: Iterable[NodeId]) -> None:

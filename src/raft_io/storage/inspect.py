@@ -88,7 +88,7 @@ def log_directory(path: str | os.PathLike[str], fs: FileSystem | None = None) ->
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise StorageError.wrap(f"list {candidate}", error) from error
+            raise StorageError.wrap(f"listing {candidate}", error) from error
         if any(NAME.fullmatch(name) or SNAPSHOT_NAME.fullmatch(name) for name in names):
             return candidate
     raise NoLogError(where, "there is no log")
@@ -101,7 +101,7 @@ def in_use(path: str | os.PathLike[str], fs: FileSystem | None = None) -> bool:
     try:
         return disk.is_locked(lock)
     except OSError as error:
-        raise StorageError.wrap(f"look at {lock}", error) from error
+        raise StorageError.wrap(f"looking at {lock}", error) from error
 
 
 def verify(path: str | os.PathLike[str], fs: FileSystem | None = None) -> list[Finding]:
@@ -118,7 +118,7 @@ def entries(path: str | os.PathLike[str], fs: FileSystem | None = None) -> Itera
     walker = _Walker(disk, directory)
     for item in walker.segments():
         if isinstance(item, Finding) and item.is_damage:
-            raise CorruptLogError("read the log", item.detail, item.path, item.offset)
+            raise CorruptLogError("reading the log", item.detail, item.path, item.offset)
     index = walker.index
     for at, place in enumerate(index.places):
         last = index.firsts[at + 1] - 1 if at + 1 < len(index.firsts) else index.last_index
@@ -153,7 +153,7 @@ class _Walker:
         try:
             names = sorted(fs.listdir(directory))
         except OSError as error:
-            raise StorageError.wrap(f"list {directory}", error) from error
+            raise StorageError.wrap(f"listing {directory}", error) from error
         self.numbers = [int(name[:16]) for name in names if NAME.fullmatch(name)]
         self.snapshot_names = [name for name in names if SNAPSHOT_NAME.fullmatch(name)]
         self.temporaries = [name for name in names if name.endswith(TEMPORARY)]

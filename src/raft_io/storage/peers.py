@@ -67,7 +67,7 @@ class Peers:
             found.joined = int(checked(fields["joined"], "joined"))
             found.settled = fields["settled"] is True
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CorruptLogError(f"read {WHAT}", f"it makes no sense: {error!r}", path, 0) from error
+            raise CorruptLogError(f"reading {WHAT}", f"it makes no sense: {error!r}", path, 0) from error
         return found
 
 
@@ -101,7 +101,7 @@ class PeerFile:
                 self.peers = Peers()
                 self._saved = self.peers.encode()
         except OSError as error:
-            raise StorageError.wrap(f"read {self._path}", error) from error
+            raise StorageError.wrap(f"reading {self._path}", error) from error
 
     def save(self) -> None:
         """Make it durable, if anything has changed. Raises `StorageError`; may be tried again."""
@@ -111,5 +111,5 @@ class PeerFile:
         try:
             write_file(self._fs, self._path, data)
         except OSError as error:
-            raise StorageError.wrap(f"write {self._path}", error) from error
+            raise StorageError.wrap(f"writing {self._path}", error) from error
         self._saved = data

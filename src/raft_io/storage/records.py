@@ -158,7 +158,7 @@ def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
     version = int.from_bytes(data[12:16], "little")
     if version > VERSION:
         raise StorageError(
-            f"open {path}",
+            f"opening {path}",
             f"the log has format version {version}; this version of raft-io knows them up to {VERSION}",
         )
     if version < 1:
@@ -183,7 +183,7 @@ def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
 
 def corrupt(detail: str, path: str, offset: i64) -> CorruptLogError:
     """The error for damage at `offset` of the file at `path`."""
-    return CorruptLogError("read the log", detail, path, offset)
+    return CorruptLogError("reading the log", detail, path, offset)
 
 
 def encode_content(

@@ -101,7 +101,7 @@ def force_membership(
         term = max(log.hard_state().term, log.last_term()) + 1 + leap
         index = log.last_index() + 1
         if max(term, index) >= MAX:
-            raise StorageError("force a membership", "there is no term or index left")
+            raise StorageError("forcing a membership", "there is no term or index left")
         log.append([LogEntry(term, index, encode_membership(membership), EntryKind.MEMBERSHIP)])
         log.set_hard_state(HardState(term, node_id))
         log.sync()
@@ -131,7 +131,7 @@ def _check_owner(fs: FileSystem, data_dir: str, node_id: NodeId) -> None:
             return
         owner = identity.decode(_contents(fs, path), path)
     except OSError as error:
-        raise StorageError.wrap(f"read {path}", error) from error
+        raise StorageError.wrap(f"reading {path}", error) from error
     if owner.node_id != node_id:
         raise IdentityError(f"{data_dir} is the data directory of node {owner.node_id}, not of {node_id}")
 
@@ -159,7 +159,7 @@ def _record(fs: FileSystem, data_dir: str, fields: dict[str, object]) -> None:
         lines = _contents(fs, path) if RECORD in fs.listdir(data_dir) else b""
         write_file(fs, path, lines + json.dumps(fields).encode() + b"\n")
     except OSError as error:
-        raise StorageError.wrap(f"write {path}", error) from error
+        raise StorageError.wrap(f"writing {path}", error) from error
 
 
 def _contents(fs: FileSystem, path: str) -> bytes:
@@ -187,16 +187,16 @@ def salvage(
     try:
         lock = disk.lock(os.path.join(directory, LOCK_NAME))
     except BlockingIOError as error:
-        raise StorageError(f"open {directory}", "the log is in use by another process") from error
+        raise StorageError(f"opening {directory}", "the log is in use by another process") from error
     except OSError as error:
-        raise StorageError.wrap(f"open {directory}", error) from error
+        raise StorageError.wrap(f"opening {directory}", error) from error
     try:
         findings = verify(directory, disk)
         if not any(finding.is_damage for finding in findings):
             return Salvaged((), 0, ())
         return _Salvage(disk, directory).run(findings, now)
     except OSError as error:
-        raise StorageError.wrap(f"salvage {directory}", error) from error
+        raise StorageError.wrap(f"salvaging {directory}", error) from error
     finally:
         lock.close()
 

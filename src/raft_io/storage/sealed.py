@@ -27,14 +27,16 @@ def unseal(data: bytes, what: str, path: str, version: int) -> dict[str, Any]:
     `StorageError` for a newer version."""
     text, mark, tail = data.rpartition(b', "crc32c": "')
     if not mark or tail != b'%08x"}\n' % value(text):
-        raise CorruptLogError(f"read {what}", "it is damaged", path, 0)
+        raise CorruptLogError(f"reading {what}", "it is damaged", path, 0)
     try:
         fields: dict[str, Any] = json.loads(data)
         found = fields["version"]
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptLogError(f"read {what}", f"it makes no sense: {error!r}", path, 0) from error
+        raise CorruptLogError(f"reading {what}", f"it makes no sense: {error!r}", path, 0) from error
     if found != version:
-        raise StorageError(f"read {path}", f"it has version {found}; this version of raft-io knows {version}")
+        raise StorageError(
+            f"reading {path}", f"it has version {found}; this version of raft-io knows {version}"
+        )
     return fields
 
 
@@ -44,7 +46,7 @@ def read_sealed(fs: FileSystem, path: str, what: str) -> bytes:
     try:
         size = file.size()
         if size > MAX_SIZE:
-            raise CorruptLogError(f"read {what}", "it is far too large", path, 0)
+            raise CorruptLogError(f"reading {what}", "it is far too large", path, 0)
         return read_up_to(file, size, 0)
     finally:
         file.close()

@@ -37,7 +37,7 @@ _HEADER: Final = struct.Struct("<8sIIqqqIIII")
 
 def damaged(detail: str, path: str, offset: int) -> CorruptLogError:
     """The error for damage at `offset` of the snapshot at `path`."""
-    return CorruptLogError("read the snapshot", detail, path, offset)
+    return CorruptLogError("reading the snapshot", detail, path, offset)
 
 
 @final
@@ -78,12 +78,12 @@ class FileData(SnapshotData):
         """The block at `start`, up to `end`."""
         file = self.file
         if file is None:
-            raise StorageError(f"read {self.path}", "the snapshot is closed")
+            raise StorageError(f"reading {self.path}", "the snapshot is closed")
         size = min(self.block, self.size - start)
         try:
             data = read_up_to(file, size, HEADER + start)
         except OSError as error:
-            raise StorageError.wrap(f"read {self.path}", error) from error
+            raise StorageError.wrap(f"reading {self.path}", error) from error
         number = start // self.block
         if len(data) < size:
             raise damaged("the snapshot is cut off", self.path, HEADER + start + len(data))
@@ -184,7 +184,7 @@ def decode_header(sector: bytes, path: str) -> SnapshotHeader:
         detail = (
             f"the snapshot has format version {version}; this version of raft-io knows them up to {VERSION}"
         )
-        raise StorageError(f"open {path}", detail)
+        raise StorageError(f"opening {path}", detail)
     header = SnapshotHeader(_HEADER.unpack_from(sector)[3:])
     if version < 1 or min(header.index - 1, header.term, header.size, header.block - 1) < 0:
         raise damaged("the snapshot's header makes no sense", path, 12)

@@ -151,18 +151,18 @@ class SnapshotWriter:
             try:
                 stage.discard()
             except OSError as error:
-                raise StorageError.wrap(f"remove {stage.path}", error) from error
+                raise StorageError.wrap(f"removing {stage.path}", error) from error
 
     def _failed(self, stage: Stage, error: OSError) -> StorageError:
         self._failure = str(error)
-        return StorageError.wrap(f"write {stage.path}", error)
+        return StorageError.wrap(f"writing {stage.path}", error)
 
     def _opened(self) -> Stage:
         stage = self._stage
         if stage is None:
-            raise StorageError("write a snapshot", "it is finished")
+            raise StorageError("writing a snapshot", "it is finished")
         if self._failure:
-            raise StorageError("write a snapshot", f"an earlier write failed ({self._failure})")
+            raise StorageError("writing a snapshot", f"an earlier write failed ({self._failure})")
         stage._files.check_open()
         return stage
 
@@ -211,7 +211,7 @@ class SnapshotFiles:
     def check_open(self) -> None:
         """Raise `StorageError` if the log is closed."""
         if self._closed:
-            raise StorageError("use the log", "it is closed")
+            raise StorageError("using the log", "it is closed")
 
     def _stage(self, purpose: str) -> Stage:
         self.check_open()
@@ -226,7 +226,7 @@ class SnapshotFiles:
         try:
             return SnapshotWriter(self._stage("taking"))
         except OSError as error:
-            raise StorageError.wrap(f"write a snapshot to {self.path}", error) from error
+            raise StorageError.wrap(f"writing a snapshot to {self.path}", error) from error
 
     def receive(self, meta: SnapshotMeta, offset: int, chunk: bytes) -> FileData | None:
         """`RaftLog.receive_snapshot`. Raises `OSError`, `StorageError`."""
@@ -282,7 +282,7 @@ class SnapshotFiles:
             wanted = min(PIECE, size - stage.size)
             piece = read_contents(data, stage.size, wanted)
             if len(piece) != wanted:
-                raise StorageError("save a snapshot", f"its contents end at {stage.size} of {size} bytes")
+                raise StorageError("saving a snapshot", f"its contents end at {stage.size} of {size} bytes")
             stage.append(piece)
         return stage.finish()
 

@@ -124,16 +124,16 @@ class WalLog(RaftLog):
         try:
             segments = Segments(disk, where, segment_size)
         except BlockingIOError as error:
-            raise StorageError(f"open {where}", "the log is in use by another process") from error
+            raise StorageError(f"opening {where}", "the log is in use by another process") from error
         except (FileExistsError, NotADirectoryError) as error:
-            raise StorageError(f"open {where}", "it is not a directory") from error
+            raise StorageError(f"opening {where}", "it is not a directory") from error
         except OSError as error:
-            raise StorageError.wrap(f"open {where}", error) from error
+            raise StorageError.wrap(f"opening {where}", error) from error
         try:
             return cls._recovered(segments, SnapshotFiles(disk, where), cache_bytes, tail_bytes)
         except OSError as error:
             segments.close()
-            raise StorageError.wrap(f"open {where}", error) from error
+            raise StorageError.wrap(f"opening {where}", error) from error
         except BaseException:
             segments.close()
             raise
@@ -200,7 +200,9 @@ class WalLog(RaftLog):
         entries = self._load(index.places[record])
         part = entries[first - start : last + 1 - start]
         if not part or part[0].index != first or part[-1].index != last:
-            raise StorageError("read the log", f"entries {first} to {last} are not where they were written")
+            raise StorageError(
+                "reading the log", f"entries {first} to {last} are not where they were written"
+            )
         found += part
         return last + 1
 
@@ -211,7 +213,7 @@ class WalLog(RaftLog):
             try:
                 entries = self._segments.read(place)
             except OSError as error:
-                raise StorageError.wrap(f"read {self._segments.path}", error) from error
+                raise StorageError.wrap(f"reading {self._segments.path}", error) from error
             if len(self._loaded) >= 4:
                 del self._loaded[next(iter(self._loaded))]
         self._loaded[place] = entries
@@ -245,7 +247,7 @@ class WalLog(RaftLog):
                 length = len(entry.command)
                 if length > MAX_COMMAND:
                     raise StorageError(
-                        "append entries", f"entry {entry.index} has {length} bytes; the limit is 2**30"
+                        "appending entries", f"entry {entry.index} has {length} bytes; the limit is 2**30"
                     )
                 size += length
             for entry in entries:
@@ -320,7 +322,7 @@ class WalLog(RaftLog):
         try:
             received: Contents | None = self._files.receive(meta, offset, chunk)
         except OSError as error:
-            raise StorageError.wrap(f"write a snapshot to {self._segments.path}", error) from error
+            raise StorageError.wrap(f"writing a snapshot to {self._segments.path}", error) from error
         return received
 
     def snapshot_writer(self) -> SnapshotWriter:
@@ -352,7 +354,7 @@ class WalLog(RaftLog):
             except BaseException as error:
                 self._failure = str(error) or type(error).__name__
                 if isinstance(error, OSError):
-                    raise StorageError.wrap(f"write {self._segments.active_path}", error) from error
+                    raise StorageError.wrap(f"writing {self._segments.active_path}", error) from error
                 raise
 
     def _write(self, batch: Written) -> None:
@@ -460,13 +462,13 @@ class WalLog(RaftLog):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StorageError("use the log", "it is closed")
+            raise StorageError("using the log", "it is closed")
 
     def _check_usable(self) -> None:
         self._check_open()
         if self._failure is not None:
             raise StorageError(
-                "use the log",
+                "using the log",
                 f"an earlier write failed ({self._failure}); open it again to learn what is there",
             )
 
@@ -484,7 +486,7 @@ class WalLog(RaftLog):
                 finally:
                     self._segments.close()
             except OSError as error:
-                raise StorageError.wrap(f"close {self._segments.path}", error) from error
+                raise StorageError.wrap(f"closing {self._segments.path}", error) from error
 
     def __enter__(self) -> WalLog:
         return self
