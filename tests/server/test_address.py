@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import socket
+import warnings
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raft_io.server.address import Address, port_of
+from raft_io.server.address import LOOPBACK, Address, port_of, stop_listening
 
 
 @pytest.mark.parametrize(
@@ -65,3 +70,40 @@ def test_a_listener_without_a_socket_says_so() -> None:
 
     with pytest.raises(OSError, match="the system gave no socket; too many open files"):
         port_of(Listener())
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_connection_that_arrives_while_listening_ends_is_made_or_refused_and_not_left_open(
+    steps: int,
+) -> None:
+    made: list[asyncio.BaseTransport] = []
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+
+    async def arrive() -> None:
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(Protocol, LOOPBACK, 0)
+        with socket.create_connection((LOOPBACK, port_of(listener))):
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await stop_listening(listener)
+            for _ in range(4):
+                await asyncio.sleep(0)
+            for transport in made:
+                transport.close()
+            await listener.wait_closed()
+
+    complaints: list[object] = []
+
+    async def bounded() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        await asyncio.wait_for(arrive(), 10)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asyncio.run(bounded())
+        gc.collect()
+    assert [str(each.message) for each in caught] == []
+    assert complaints == []

@@ -20,7 +20,7 @@ from raft_io.kv.plan import ANSWERED, DISCARDED, EXEC, LOCAL, READ, WATCH, Plan,
 from raft_io.kv.store import KeyValueStore
 from raft_io.kv.transaction import assemble, encode
 from raft_io.server import RaftServer
-from raft_io.server.address import Address, port_of
+from raft_io.server.address import Address, port_of, stop_listening
 from raft_io.server.requests import Request
 
 __all__ = ["MAX_CLIENTS", "RespServer"]
@@ -381,7 +381,7 @@ class RespServer:
         if self._gone is None:
             self._gone = asyncio.get_running_loop().create_future()
         if self._listener is not None:
-            self._listener.close()
+            await stop_listening(self._listener)
         for client in list(self._clients):
             client.close()
         if self._clients:

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 
 import h11
 
-from raft_io.server.address import Address, port_of
+from raft_io.server.address import Address, port_of, stop_listening
 
 __all__ = ["Handler", "HttpServer", "Reply", "Request", "Routes", "Stream", "failure"]
 
@@ -338,7 +338,7 @@ class HttpServer:
         """Close the listener, finish the requests that are being carried out, close every connection. Who is
         cancelled waits no longer for them."""
         if self._listener is not None:
-            self._listener.close()
+            await stop_listening(self._listener)
         for connection in list(self._connections):
             connection.finish()
         try:

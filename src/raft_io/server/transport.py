@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from raft_io.core.types import NodeId
 from raft_io.errors import WireError
 from raft_io.server import frames, link
-from raft_io.server.address import Address, port_of
+from raft_io.server.address import Address, port_of, stop_listening
 from raft_io.server.frames import Frames, Greeting
 from raft_io.server.link import Host, Link
 
@@ -279,7 +279,7 @@ class Links:
         """End all connections and stop listening."""
         self._closed = True
         if self._listener is not None:
-            self._listener.close()
+            await stop_listening(self._listener)
         links = [*self._links.values(), *self._leaving]
         for each in links:
             each.close()
