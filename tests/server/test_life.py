@@ -19,7 +19,7 @@ from raft_io import (
     Role,
     StorageError,
 )
-from raft_io.server import RaftServer, server
+from raft_io.server import RaftServer, frames, server
 from raft_io.storage.memfs import MemoryFileSystem
 
 
@@ -36,6 +36,24 @@ def test_stop_answers_whoever_waits(tmp_path: Path) -> None:
         outcomes = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 1)
         assert [type(outcome) for outcome in outcomes] == [RaftError, RaftError, RaftError, type(None)]
         assert all("stop" in str(outcome) for outcome in outcomes[:3])
+
+    run(test)
+
+
+def test_nothing_is_begun_for_a_peer_that_asks_while_the_server_stops(tmp_path: Path) -> None:
+    async def test() -> None:
+        node = lone(tmp_path)
+        await node.start()
+        cluster = node._cluster
+        # A change that would wait for its new voter.
+        fields = {"voters": [1, 2], "learners": [], "addresses": {"2": "127.0.0.1:1"}, "timeout": 5.0}
+        [(kind, body)] = frames.Frames(1 << 20).feed(frames.encode_call(1, frames.CHANGE, fields))
+        await node.propose(b"a")
+        await cluster.close()
+        cluster.frame(2, kind, body)
+        await asyncio.sleep(0)
+        assert [task for task in asyncio.all_tasks() if "_answer" in repr(task)] == []
+        await node.stop()
 
     run(test)
 

@@ -268,6 +268,8 @@ class Cluster:
 
     def frame(self, peer: NodeId, kind: int, body: bytes) -> None:
         """A frame arrived. Raises `WireError`."""
+        if self._closing:
+            return
         if kind in (frames.MESSAGE, frames.FORWARD, frames.REFUSED):
             if kind == frames.MESSAGE and frames.is_counted(body) and not self.members_known.counts(peer):
                 return
@@ -288,6 +290,8 @@ class Cluster:
 
     def join(self, greeting: Greeting, learner: bool, answer: Callable[[dict[str, Any]], None]) -> None:
         """A node wants to join: pass that on to the leader."""
+        if self._closing:
+            return
         if len(self._tasks) >= MAX_JOINING:
             answer({"error": "OverloadedError", "detail": "too many nodes are joining; try again later"})
             return

@@ -278,13 +278,13 @@ class Links:
     async def close(self) -> None:
         """End all connections and stop listening."""
         self._closed = True
-        if self._listener is not None:
-            await stop_listening(self._listener)
         links = [*self._links.values(), *self._leaving]
         for each in links:
             each.close()
         for connection in list(self._inbound):
             connection.close()
+        if self._listener is not None:
+            await stop_listening(self._listener)
         await asyncio.gather(*[each.task for each in links], return_exceptions=True)
         if self._listener is not None:
             await self._listener.wait_closed()
