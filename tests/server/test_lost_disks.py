@@ -304,6 +304,8 @@ def test_one_node_that_goes_on_alone_by_mistake_does_not_end_the_others(tmp_path
             assert len([each for each in cluster.servers.values() if each.is_running]) == 3
             await leader.propose(b"more")
             history = await leader.read(lambda machine: list(machine.history))
-            assert history == [b"before", *([b"after"] if wrote else []), b"more"]
+            kept = [b"before", *([b"after"] if wrote else [])]
+            # If the others found it before it led alone, what it was asked for went to them.
+            assert history in ([*kept, b"more"], [*kept, b"astray", b"more"])
 
     run(test)
