@@ -69,7 +69,8 @@ class Capture:
 
     def take(self, slot: int) -> list[tuple[bytes, bytes]]:
         """The keys and records of the next slot, in the order of the keys."""
-        found = self._slots[slot].copy()
+        kept = self._slots[slot]
+        found = kept.copy() if kept else {}
         self.taken = slot + 1
         left = self._left[slot]
         self._left[slot] = None
@@ -79,7 +80,7 @@ class Capture:
                     found.pop(key, None)
                 else:
                     found[key] = record
-        return sorted(found.items())
+        return sorted(found.items()) if found else []
 
 
 @final

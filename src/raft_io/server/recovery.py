@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,9 +41,21 @@ class Recovered:
     peers: PeerFile
 
 
-def recover(fs: FileSystem, data_dir: Path, cluster_id: str, config: RaftConfig) -> Recovered:
+def _random_incarnation() -> int:
+    return 1 + secrets.randbelow(2**63 - 1)
+
+
+def recover(
+    fs: FileSystem,
+    data_dir: Path,
+    cluster_id: str,
+    config: RaftConfig,
+    *,
+    open_log: Callable[[Path], WalLog] | None = None,
+    incarnation: Callable[[], int] = _random_incarnation,
+) -> Recovered:
     """Open the data directory, or make it. Raises `IdentityError` if it is somebody else's, `StorageError`
-    if it cannot be used.
+    if it cannot be used. `incarnation` draws the number of a directory that is new.
 
     The initial voters are those of the first start. They count until the log has a membership of its own:
     up to then a node that is configured with others is refused, after that the configuration has no say.
@@ -50,16 +63,15 @@ def recover(fs: FileSystem, data_dir: Path, cluster_id: str, config: RaftConfig)
     voters = [] if config.joins else sorted([config.id, *config.peers])
     returns = has_identity(fs, data_dir)
     try:
-        identity = open_identity(
-            fs, data_dir, cluster_id, config.id, voters, lambda: 1 + secrets.randbelow(2**63 - 1)
-        )
+        identity = open_identity(fs, data_dir, cluster_id, config.id, voters, incarnation)
     except IdentityError as error:
         if returns and _has_joined_nothing(fs, data_dir):
             raise IdentityError(f"{error}{START_OVER}") from error
         raise
     if returns:
         check_log(fs, data_dir)
-    wal = WalLog.open(data_dir / LOG_NAME, fs=fs)
+    log_dir = data_dir / LOG_NAME
+    wal = open_log(log_dir) if open_log is not None else WalLog.open(log_dir, fs=fs)
     try:
         if returns:
             _check_voters(data_dir, identity, wal, voters)

@@ -291,6 +291,19 @@ class MemoryFileSystem:
         self.fault("is_locked", path)
         return path in self.locks
 
+    def rot(self, path: str, offset: int, bit: int) -> None:
+        """Turn a bit of a file, as it is seen and as it is durable. Raises `OSError` if there is no such
+        file, `ValueError` if it is shorter."""
+        names, name = self._parent(path)
+        node = names.seen.get(name)
+        if not isinstance(node, _Data):
+            raise _error(errno.ENOENT, path)
+        if not 0 <= offset < len(node.seen):
+            raise ValueError(f"{path} has {len(node.seen)} bytes, none at {offset}")
+        node.seen[offset] ^= 1 << bit
+        if offset < len(node.durable):
+            node.durable[offset] ^= 1 << bit
+
     def _directory(self, path: str) -> _Names:
         node: _Data | _Names | None = self._root
         for name in [part for part in path.split("/") if part]:
