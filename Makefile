@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-SOURCES := pyproject.toml setup.py README.md $(shell find src -name '*.py' -o -name py.typed)
+SOURCES := pyproject.toml setup.py README.md $(shell find src -name '*.py' -o -name py.typed -o -name 'page*')
 CHECKED := src tests examples setup.py
 # pytest processes; the tests of real processes run one at a time, they start enough of their own.
 JOBS ?= 2
@@ -14,7 +14,7 @@ ARGS ?=
 install_extra = $(BIN)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); \
 	print(*p['project']['optional-dependencies']['$(1)'], sep='\n')" | $(PIP) -r /dev/stdin
 
-.PHONY: dev test lint bench fuzz clean
+.PHONY: dev test lint bench sim mutants fuzz clean
 
 dev: $(VENV)/.installed
 	$(BIN)/raft-io dev $(ARGS)
@@ -36,6 +36,16 @@ bench: $(VENV)/.installed
 	$(call install_extra,bench)
 	$(BIN)/raft-io bench core
 	$(BIN)/raft-io bench cluster
+
+# Seeds of the simulator, of which each is a minute of a cluster.
+SEEDS ?= 1000
+FROM ?= 1
+sim: $(VENV)/.installed $(VENV)/.tools
+	$(BIN)/raft-io sim --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)
+
+# Which known bugs the simulator catches, on the interpreted sources; this takes hours.
+mutants: $(VENV)/.installed $(VENV)/.tools
+	PYTHONPATH=src:. $(BIN)/python -m tests.mutants.hunt --jobs $(JOBS) $(ARGS)
 
 fuzz: $(VENV)/.installed
 	$(call install_extra,fuzz)

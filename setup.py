@@ -27,6 +27,20 @@ COMPILED = [
             *("removals", "resp", "saved", "server", "slots", "strings", "timers"),
         )
     ],
+    *[
+        SOURCE / "testing" / f"{name}.py"
+        for name in (
+            *("clients", "history", "machine", "network", "process"),
+            *("quorums", "timeline", "watched", "world"),
+        )
+    ],
+    *[
+        SOURCE / "testing" / "checks" / f"{name}.py"
+        for name in (
+            *("bounds", "commitment", "durability", "leaders"),
+            *("matching", "membership", "monotone", "reads"),
+        )
+    ],
 ]
 
 

@@ -22,7 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "wire": {"core", "errors", "_plain"},
     "storage": {"core", "wire", "errors", "_plain"},
     "server": {"storage", "core", "wire", "errors", "_plain", ""},
-    "testing": {"server", "storage", "core", "wire", "errors", "_plain", ""},
+    "testing": {"kv", "server", "storage", "core", "wire", "errors", "_plain", ""},
     "kv": {"server", "storage", "core", "wire", "errors", "_plain", ""},
     "cli": {"kv", "server", "storage", "core", "wire", "errors", "_plain", "_version", "testing", ""},
     "": {"storage", "core", "wire", "errors", "_version"},

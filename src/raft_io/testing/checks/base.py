@@ -1,0 +1,108 @@
+"""What a check is: told of everything that happens, it raises `ViolationError` when it must not have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from raft_io import Index, LogEntry, Message, NodeId, Snapshot
+
+if TYPE_CHECKING:
+    from raft_io.testing.clients import Call
+    from raft_io.testing.process import Process
+    from raft_io.testing.world import World
+
+__all__ = ["HOOKS", "Check", "Hooks", "ViolationError"]
+
+
+class ViolationError(BaseException):
+    """An invariant does not hold. `check` is its name, `at` the simulated time in seconds.
+
+    It is found in the middle of what a node does, whose handlers of errors must not catch it.
+    """
+
+    def __init__(self, check: str, text: str, at: float) -> None:
+        super().__init__(check, text, at)
+        self.check = check
+        self.text = text
+        self.at = at
+
+    def __str__(self) -> str:
+        return f"{self.check} at {self.at:.3f} s: {self.text}"
+
+
+class Check:
+    """An invariant, or a few that belong together. A check overrides the hooks that it needs; each is called
+    by the world, whatever `process` it concerns, while that is as the arguments say."""
+
+    name: ClassVar[str]
+    """What a failure is reported under."""
+    rule: ClassVar[str]
+    """The invariant in a sentence."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def fail(self, text: str) -> None:
+        """Report a violation."""
+        raise ViolationError(self.name, text, self.world.now)
+
+    def started(self, process: Process) -> None:
+        """It has recovered from its disk, and takes its first turn soon."""
+
+    def stopped(self, process: Process, power: bool) -> None:
+        """It is gone; with `power`, what was not synced may be as well."""
+
+    def retired(self, process: Process, index: Index) -> None:
+        """It ends, as it was removed by the entry at `index`."""
+
+    def appending(self, process: Process, entries: Sequence[LogEntry]) -> None:
+        """Its log is about to grow."""
+
+    def truncating(self, process: Process, first: Index) -> None:
+        """Its log is about to lose everything from `first` on."""
+
+    def saving(self, process: Process, snapshot: Snapshot) -> None:
+        """Its log is about to take a snapshot in."""
+
+    def synced(self, process: Process) -> None:
+        """What its log holds is durable."""
+
+    def sending(self, process: Process, target: NodeId, message: Message) -> None:
+        """It sends one of the messages that promise something."""
+
+    def turned(self, process: Process) -> None:
+        """It has taken a turn. What came of it happens next: nothing is sent, and nobody answered, yet."""
+
+    def acknowledged(self, call: Call) -> None:
+        """A client was told the result of `call`."""
+
+    def ended(self) -> None:
+        """The cluster has healed and rests; everything may be compared."""
+
+
+HOOKS = (
+    *("started", "stopped", "retired", "appending", "truncating", "saving"),
+    *("synced", "sending", "turned", "acknowledged", "ended"),
+)
+
+
+class Hooks:
+    """For each hook, the methods of those checks that override it."""
+
+    def __init__(self, checks: Sequence[Check]) -> None:
+        self.started: list[Any] = []
+        self.stopped: list[Any] = []
+        self.retired: list[Any] = []
+        self.appending: list[Any] = []
+        self.truncating: list[Any] = []
+        self.saving: list[Any] = []
+        self.synced: list[Any] = []
+        self.sending: list[Any] = []
+        self.turned: list[Any] = []
+        self.acknowledged: list[Any] = []
+        self.ended: list[Any] = []
+        for check in checks:
+            for hook in HOOKS:
+                if getattr(type(check), hook) is not getattr(Check, hook):
+                    getattr(self, hook).append(getattr(check, hook))

@@ -1,0 +1,22 @@
+"""Clients of the store: what they saw could have happened one after the other."""
+
+from __future__ import annotations
+
+from raft_io.testing.checks.base import Check
+from raft_io.testing.linearizability import check
+
+__all__ = ["Linearizable"]
+
+
+class Linearizable(Check):
+    """Linearizability (Herlihy and Wing) by the answers alone: no log, no place is looked at. For workloads
+    that have a model, as that of the store."""
+
+    name = "linearizability"
+    rule = "Key by key, there is an order of all operations, in real time, that explains every answer."
+
+    def ended(self) -> None:
+        history = self.world.workload.history(self.world.clients.calls)
+        found = check(history) if history else None
+        if found is not None:
+            self.fail(str(found))

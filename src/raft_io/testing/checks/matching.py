@@ -1,0 +1,55 @@
+"""Logs: two that hold the same entry are the same up to it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from raft_io import Index, LogEntry, Term
+from raft_io.testing.checks.base import Check
+from raft_io.testing.process import Process
+from raft_io.testing.world import World
+
+__all__ = ["Matching"]
+
+
+class Matching(Check):
+    """Log matching (paper, section 5.3). That an entry's index and term fix its content and the term of the
+    entry before it, for all entries ever appended, says the same, entry by entry."""
+
+    name = "log matching"
+    rule = (
+        "An index and a term fix an entry and all entries before it. Terms do not decrease along a log. A "
+        "leader only appends, entries of its own term, and removes none."
+    )
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.entries: dict[tuple[Index, Term], tuple[Term, bytes]] = {}
+
+    def appending(self, process: Process, entries: Sequence[LogEntry]) -> None:
+        image = process.log.now
+        before, last = image.end
+        node = process.driver.node
+        for entry in entries:
+            last += 1
+            content = hashlib.blake2b(entry.command, digest_size=8, person=entry.kind.name.encode()).digest()
+            fact = (before, content)
+            known = self.entries.setdefault((entry.index, entry.term), fact)
+            if known != fact:
+                self.fail(f"node {process.id} appends another {entry} after term {before} than others")
+            if entry.term < before:
+                self.fail(f"node {process.id} appends {entry} after an entry of term {before}")
+            if entry.index != last:
+                self.fail(f"node {process.id} appends {entry} at {last}")
+            if node.is_leader and entry.term != node.term:
+                self.fail(f"leader {process.id} of term {node.term} appends {entry}")
+            before = entry.term
+
+    def truncating(self, process: Process, first: Index) -> None:
+        if process.driver.node.is_leader:
+            self.fail(f"leader {process.id} removes its entries from {first} on")
+        image, history = process.log.now, self.world.history
+        for index in range(first, min(image.last, history.known) + 1):
+            if image.holds(index, history.terms[index - 1]):
+                self.fail(f"node {process.id} removes entry {index}, which is committed")

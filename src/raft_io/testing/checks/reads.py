@@ -1,0 +1,48 @@
+"""Clients: nothing that was acknowledged is forgotten, nothing is read that is older."""
+
+from __future__ import annotations
+
+from raft_io.testing.checks.base import Check
+from raft_io.testing.clients import Call
+from raft_io.testing.world import World
+
+__all__ = ["RealTime"]
+
+
+class RealTime(Check):
+    """Linearizability by the places in the one history: an operation comes after everything that was
+    acknowledged before it began (Herlihy and Wing)."""
+
+    name = "real time"
+    rule = (
+        "A command takes a place after all that were acknowledged before it was asked for; a read is "
+        "served by a state that has them. What was refused was not applied."
+    )
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.calls: list[Call] = []
+
+    def acknowledged(self, call: Call) -> None:
+        if call.is_read:
+            if call.place < call.floor:
+                self.fail(
+                    f"a stale read: {call} at {call.place}, {call.floor} was acknowledged before it began"
+                )
+        else:
+            place = self.world.ledger.places.get(call.tag)
+            if place is None:
+                self.fail(f"{call} is acknowledged, but was applied nowhere")
+            elif place <= call.floor:
+                self.fail(f"{call} at {place}, but {call.floor} was acknowledged before it began")
+
+    def ended(self) -> None:
+        ledger = self.world.ledger
+        for call in self.world.clients.calls:
+            if call.is_read:
+                continue
+            place = ledger.places.get(call.tag, 0)
+            if call.outcome == "acknowledged" and place != call.place:
+                self.fail(f"{call} was acknowledged at {call.place}, and is at {place}")
+            if call.outcome == "refused" and place and not call.unknown:
+                self.fail(f"{call} was refused, and is at {place}")

@@ -1,0 +1,103 @@
+"""What clients asked of an object and were answered, and what an object should answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, final, runtime_checkable
+
+__all__ = ["Focus", "Focusing", "Model", "Operation"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of one client on one key.
+
+    `called` and `returned` are in seconds, of one clock for all clients; `returned` is `math.inf` if the
+    answer never came: whether and when it took effect is unknown, and `result` is ignored. `arguments` are
+    hashable.
+
+    Raises `ValueError` for an operation that returned before it was called, or times that are not numbers.
+    """
+
+    client: int
+    key: bytes
+    name: str
+    arguments: tuple[Any, ...]
+    result: Any
+    called: float
+    returned: float
+
+    def __post_init__(self) -> None:
+        if not self.called <= self.returned or math.isinf(self.called):
+            raise ValueError(
+                f"{self.name} of client {self.client}: called {self.called}, returned {self.returned}"
+            )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the outcome is unknown."""
+        return self.returned == math.inf
+
+    def opened(self) -> Operation:
+        """The same operation, as it is before its answer comes."""
+        return replace(self, result=None, returned=math.inf)
+
+
+class Model(Protocol):
+    """What one key does, one operation after the other. Deterministic: the state, and an operation's name and
+    arguments, give the next state. States are compared and hashed."""
+
+    def initial(self, key: bytes) -> Hashable:
+        """The state of a key that nobody has touched."""
+        ...
+
+    def step(self, state: Hashable, operation: Operation) -> tuple[bool, Hashable]:
+        """Whether `operation` with its result is possible in `state`, and the state after it. With an unknown
+        outcome any result is possible."""
+        ...
+
+
+class Focus(Model, Protocol):
+    """A model for the operations of one history alone: it takes for one what these cannot tell apart."""
+
+    def effect(self, operation: Operation) -> Hashable:
+        """What an operation of unknown outcome does: those of equal effect can stand for each other in every
+        state. `None`: the history is linearizable with it if and only if it is without."""
+        ...
+
+    def only_reads(self, operation: Operation) -> bool:
+        """Whether an answered operation changes nothing in any state in which its result is possible."""
+        ...
+
+    def exact(self) -> Mapping[Hashable, tuple[Sequence[int], Sequence[int]]]:
+        """By state: the numbers of the answered operations that are possible in no other one, and those of
+        all operations that may lead to it. States may be missing."""
+        ...
+
+    def is_lost(self, state: Hashable) -> bool:
+        """Whether `state` is one from which only `ways_back` lead to any of those in `exact`."""
+        ...
+
+    def ways_back(self) -> Sequence[int]:
+        """The numbers of these operations."""
+        ...
+
+
+@runtime_checkable
+class Focusing(Model, Protocol):
+    """What a model can know besides, so that the search is shorter and the counter-example reads well."""
+
+    def focus(self, operations: Sequence[Operation]) -> Focus:
+        """The model for these operations of one key; every state they lead to is one of its own."""
+        ...
+
+    def saw(self, operation: Operation) -> Hashable:
+        """What an answered operation shows that another one must have written; `None`: nothing."""
+        ...
+
+    def left(self, operation: Operation, seen: Hashable) -> bool:
+        """Whether `operation` may be the write that left what was `seen`."""
+        ...

@@ -1,0 +1,125 @@
+"""A state machine that is watched: what was applied, where, and whether all replicas agree."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from typing import Any, BinaryIO, Final, final
+
+from raft_io import CommandError, NodeId
+from raft_io.server import StateMachine
+
+__all__ = ["TAG", "Applied", "Ledger", "WatchedMachine"]
+
+TAG: Final = 8
+"""Bytes before each command that tell it from all others. The watched machine does not see them."""
+
+_HEAD: Final = struct.Struct("<QQ16s")
+"""In front of a saved state: the place, the time, and the hash of all commands up to there."""
+
+
+@final
+class Applied:
+    """The command at one place of the one history: its tag, and what became of it, as a hash."""
+
+    __slots__ = ("outcome", "tag")
+
+    def __init__(self, tag: bytes, outcome: bytes) -> None:
+        self.tag = tag
+        self.outcome = outcome
+
+
+@final
+class Ledger:
+    """The one history: what any replica has applied, by place from 1 on."""
+
+    def __init__(self) -> None:
+        self.history: list[Applied] = []
+        self.places: dict[bytes, int] = {}
+        self.problem: Callable[[str], None] = _raise
+
+    def apply(self, node: NodeId, place: int, tag: bytes, outcome: bytes) -> None:
+        """A replica has applied the command of `tag` as its `place`-th."""
+        history = self.history
+        if place <= len(history):
+            known = history[place - 1]
+            if known.tag != tag:
+                self.problem(f"node {node} applies {tag.hex()} as number {place}; others {known.tag.hex()}")
+            elif known.outcome != outcome:
+                self.problem(
+                    f"node {node} comes to another result than others for command {place}: the state "
+                    "machine is not deterministic, or its capture or restore loses something"
+                )
+            return
+        if place != len(history) + 1:
+            self.problem(f"node {node} applies number {place}, but nobody {place - 1}")
+        if tag in self.places:
+            self.problem(f"node {node} applies {tag.hex()} as number {place}, and it was {self.places[tag]}")
+        history.append(Applied(tag, outcome))
+        self.places[tag] = place
+
+
+def _raise(text: str) -> None:
+    raise AssertionError(text)
+
+
+@final
+class WatchedMachine(StateMachine):
+    """One replica of a user's machine. `place` is how many commands it has applied."""
+
+    def __init__(self, node: NodeId, inner: StateMachine, ledger: Ledger) -> None:
+        self.node = node
+        self.inner = inner
+        self.ledger = ledger
+        self.place = 0
+        self.time = 0
+        self.chain = bytes(16)
+
+    def apply(self, command: bytes) -> bytes:
+        tag = command[:TAG]
+        self.place += 1
+        self.chain = _digest(self.chain + command)
+        try:
+            result = self.inner.apply(command[TAG:])
+        except CommandError as error:
+            self.ledger.apply(self.node, self.place, tag, _digest(b"refused" + str(error).encode()))
+            raise
+        self.ledger.apply(self.node, self.place, tag, _digest(self.chain + result))
+        return result
+
+    def advance(self, now: int) -> None:
+        if now <= self.time:
+            self.ledger.problem(f"node {self.node} is told {now} ms after {self.time}")
+        self.time = now
+        self.inner.advance(now)
+
+    def due(self) -> int | None:
+        return self.inner.due()
+
+    def capture(self) -> Callable[[BinaryIO], None]:
+        head = _HEAD.pack(self.place, self.time, self.chain)
+        write = self.inner.capture()
+
+        def both(stream: BinaryIO) -> None:
+            stream.write(head)
+            write(stream)
+
+        return both
+
+    def restore(self, stream: BinaryIO) -> None:
+        place, time, chain = _HEAD.unpack(stream.read(_HEAD.size))
+        if place < self.place:
+            self.ledger.problem(f"node {self.node} goes back from command {self.place} to {place}")
+        if place > len(self.ledger.history):
+            self.ledger.problem(f"node {self.node} restores command {place}, which nobody has applied")
+        self.inner.restore(stream)
+        self.place, self.time, self.chain = place, time, chain
+
+    def query(self, query: Callable[[Any], Any]) -> tuple[int, Any]:
+        """The place at which a read is served, and what it gives."""
+        return self.place, query(self.inner)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()

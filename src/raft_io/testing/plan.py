@@ -1,0 +1,135 @@
+"""What a run is: everything that is drawn from the seed before it begins.
+
+A plan is data. It can be written down, replayed on its own and made smaller: a run of a part of its faults is
+a run like any other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Final, final
+
+__all__ = ["TICK", "Fault", "Load", "Network", "Plan"]
+
+TICK: Final = 0.025
+"""Seconds of a tick."""
+
+LEADER: Final = 0
+"""Instead of a node: whoever leads when it happens."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is done to the cluster, at a time, to a node or between two, for a while.
+
+    - `at`, `lasts`: simulated seconds.
+    - `kind`: a name in `faults.KINDS`.
+    - `who`, `whom`: a node's id; `0`: the leader, or where there is none, any.
+    - `amount`: how much of it, what that means is the kind's affair.
+    """
+
+    at: float
+    kind: str
+    who: int
+    whom: int = 0
+    lasts: float = 0.0
+    amount: float = 0.0
+
+    def __str__(self) -> str:
+        whom = f", {self.whom}" if self.whom else ""
+        return f"{self.at:.3f} {self.kind}({self.who}{whom}) for {self.lasts:.3f} s, {self.amount:.3g}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What the network always does. Latencies in seconds; the others are the share of frames."""
+
+    fastest: float = 0.0002
+    slowest: float = 0.003
+    lost: float = 0.0
+    doubled: float = 0.0
+    late: float = 0.0
+    """Those that others overtake."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What clients do. `think`: seconds between an answer and the next operation, on average."""
+
+    clients: int = 5
+    think: float = 0.4
+    reads: float = 0.3
+    keyed: float = 0.5
+    """Share of the commands that are tried again under a key."""
+    wanders: bool = True
+    """Whether such a command is tried again at any node, or only where it was tried first. Where few keys are
+    remembered, it is recognised only there (docs/sessions.md)."""
+    keys: int = 4
+    patience: float = 2.0
+    """Seconds, at most, until an attempt is given up."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run, before it is run.
+
+    `options` are those of `RaftConfig`. `voters` nodes are the cluster at first, `spares` others may join it.
+    """
+
+    seed: int
+    seconds: float = 60.0
+    voters: int = 3
+    spares: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    segment: int = 64 * 1024
+    tail: int = 64 * 1024
+    network: Network = Network()
+    slow_disk: float = 0.01
+    """Share of the syncs that take long."""
+    skew: float = 0.0
+    """Seconds by which the nodes' clocks on the wall differ, at most."""
+    drift: float = 0.0
+    """Share by which a node's clock is fast or slow, at most."""
+    max_sessions: int = 1024
+    max_keys: int = 100_000
+    """How many sessions, and keys of commands, the state machine remembers."""
+    load: Load = Load()
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def nodes(self) -> list[int]:
+        """The ids of all nodes."""
+        return list(range(1, self.voters + self.spares + 1))
+
+    def with_faults(self, faults: tuple[Fault, ...]) -> Plan:
+        """The same run with other faults."""
+        return replace(self, faults=faults)
+
+    def to_json(self) -> str:
+        """The plan as one line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan that a line says. Raises `ValueError` if it is none."""
+        try:
+            given = json.loads(text)
+            unknown = given.keys() - {each.name for each in fields(cls)}
+            if unknown:
+                raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+            given["network"] = Network(**given["network"])
+            given["load"] = Load(**given["load"])
+            given["faults"] = tuple(Fault(**each) for each in given["faults"])
+            given["options"] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in given["options"].items()
+            }
+            return cls(**given)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"not a plan: {error!r}") from error

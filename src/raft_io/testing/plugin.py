@@ -1,0 +1,64 @@
+"""The pytest plugin: `@pytest.mark.raft_sim(seeds=50)` and the fixture `raft_sim`.
+
+A test with the mark is a test for each seed, so that one that failed is run again by its name.
+
+    @pytest.mark.raft_sim(seeds=50)
+    def test_counter(raft_sim):
+        raft_sim(Counter, lambda rng, client: b"%d" % rng.randrange(10))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from raft_io.server import StateMachine
+from raft_io.testing.users import Commands, Report, simulate
+from raft_io.testing.workload import Workload
+
+__all__ = ["RaftSim"]
+
+FIXTURE = "raft_sim"
+
+
+class RaftSim:
+    """Runs a state machine on a simulated cluster, with the seed of the test."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __call__(self, machine: Callable[[], StateMachine], workload: Workload | Commands) -> Report:
+        """As `raft_io.testing.simulate`, for this seed."""
+        return simulate(machine, workload, seeds=[self.seed])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell pytest of the mark."""
+    config.addinivalue_line(
+        "markers",
+        "raft_sim(seeds=50): run the test once for each seed (so many from 1 on, or those of an "
+        "iterable), with the fixture raft_sim, which puts a raft-io state machine through a simulated "
+        "cluster",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test for each seed."""
+    mark = metafunc.definition.get_closest_marker(FIXTURE)
+    if FIXTURE not in metafunc.fixturenames:
+        if mark is not None:
+            raise pytest.UsageError(
+                f"{metafunc.definition.nodeid} is marked raft_sim, but does not use its fixture"
+            )
+        return
+    seeds: Any = 50 if mark is None else mark.kwargs.get("seeds", *mark.args[:1] or (50,))
+    chosen = list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds)
+    metafunc.parametrize(FIXTURE, chosen, indirect=True, ids=[f"seed-{seed}" for seed in chosen])
+
+
+@pytest.fixture(name=FIXTURE)
+def raft_sim(request: pytest.FixtureRequest) -> RaftSim:
+    """Puts a state machine through a simulated cluster; see `raft_io.testing.simulate`."""
+    return RaftSim(request.param)

@@ -1,0 +1,156 @@
+"""One run from beginning to end: faults, then healing, then quiet, then everything is compared."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from raft_io.kv.store import KeyValueStore
+from raft_io.server import StateMachine, sessions
+from raft_io.testing.checks import ALL, ViolationError
+from raft_io.testing.plan import Plan
+from raft_io.testing.workload import StoreWorkload, Workload
+from raft_io.testing.world import CRASH, Watcher, World
+
+__all__ = ["CALM", "CRASH", "LIVENESS", "PROGRESS", "Outcome", "run"]
+
+PATIENCE: Final = 60.0
+"""Simulated seconds within which a healed cluster must be whole again."""
+
+QUIET: Final = 4.0
+"""Seconds through which nothing may change, where all is well."""
+
+SERVED: Final = 20
+"""Operations that a healed cluster must serve."""
+
+PROGRESS: Final = "progress"
+CALM: Final = "calm"
+LIVENESS: Final = frozenset({PROGRESS, CALM})
+"""What failures of liveness are reported under; all others but `CRASH` are of safety."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a run. `failure` is `None` if all went well."""
+
+    plan: Plan
+    failure: ViolationError | None
+    seconds: float
+    """Simulated."""
+    operations: int
+    """That were acknowledged."""
+    messages: int
+    """That were delivered."""
+    faults: int
+    digest: str
+    """Stands for everything that happened."""
+
+
+def run(
+    plan: Plan,
+    machine: Callable[[], StateMachine] = KeyValueStore,
+    workload: Callable[[], Workload] | None = None,
+    watcher: Watcher | None = None,
+) -> Outcome:
+    """Carry out a plan."""
+    with _limits(plan):
+        return _run(plan, machine, workload, watcher)
+
+
+@contextlib.contextmanager
+def _limits(plan: Plan) -> Iterator[None]:
+    """What a state machine remembers of sessions is no setting: every node must have the same. A cluster in
+    which little is forgotten shows little."""
+    before = (sessions.MAX_SESSIONS, sessions.MAX_KEYS)
+    sessions.MAX_SESSIONS, sessions.MAX_KEYS = plan.max_sessions, plan.max_keys
+    try:
+        yield
+    finally:
+        sessions.MAX_SESSIONS, sessions.MAX_KEYS = before
+
+
+def _run(
+    plan: Plan,
+    machine: Callable[[], StateMachine],
+    workload: Callable[[], Workload] | None,
+    watcher: Watcher | None,
+) -> Outcome:
+    made = workload() if workload is not None else StoreWorkload(plan.load.keys, plan.load.reads)
+    failure: ViolationError | None = None
+    world = World(plan, machine, made, ALL, watcher)
+    try:
+        world.run(plan.seconds)
+        world.heal()
+        _recover(world)
+        _rest(world)
+        world.ended()
+    except ViolationError as error:
+        failure = error
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
+        failure = ViolationError(CRASH, text, world.now)
+        failure.__cause__ = error
+    return Outcome(
+        plan,
+        failure,
+        world.now,
+        world.clients.count,
+        world.network.delivered,
+        world.injected,
+        world.digest,
+    )
+
+
+def _recover(world: World) -> None:
+    """There is a leader, it has all the members it should have, all have everything, and clients are
+    served."""
+    clients = world.clients
+    served = clients.count + SERVED
+    end = world.now + PATIENCE
+    while world.now < end:
+        world.run(0.5)
+        clients.working = clients.count < served
+        if not clients.working and not clients.open and is_whole(world):
+            return
+    story = "; ".join(
+        f"{p.id}: {p.driver.node.status}" if p.up else f"{p.id}: down" for p in world.processes.values()
+    )
+    raise ViolationError(PROGRESS, f"not whole {PATIENCE:g} s after the last fault: {story}", world.now)
+
+
+def is_whole(world: World) -> bool:
+    """Whether every member is there and has applied everything."""
+    leader = world.leader
+    if leader is None:
+        return False
+    if not leader.is_settled:
+        return False
+    if any(process.members.is_joining and process.id in world.operator.wanted for process in world.running):
+        return False
+    last = leader.log.last_index()
+    return all(
+        member.up
+        and member.driver.node.last_applied == last
+        and member.machine.place == len(world.ledger.history)
+        for member in world.members
+    )
+
+
+def _rest(world: World) -> None:
+    """Nobody stands for election where nothing is wrong."""
+    leader = world.leader
+    assert leader is not None
+    term = leader.driver.node.term
+    world.run(QUIET)
+    now = world.leader
+    if now is not leader or now.driver.node.term != term:
+        text = f"node {leader.id} of term {term} lost its office, though all was well"
+        raise ViolationError(CALM, text, world.now)
+    if not is_whole(world):
+        raise ViolationError(PROGRESS, "not whole any more, though all was well", world.now)

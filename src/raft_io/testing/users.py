@@ -1,0 +1,126 @@
+"""For users: their own state machine, put through the same storms."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from raft_io.server import StateMachine
+from raft_io.testing.clients import Call
+from raft_io.testing.histories import Operation as Seen
+from raft_io.testing.sweep import Summary, sweep
+from raft_io.testing.workload import Operation, Workload, fingerprint
+
+__all__ = ["Report", "SimulationFailedError", "simulate"]
+
+Commands = Callable[[random.Random, int], "Operation | bytes"]
+"""Makes the next operation of a client, from random numbers and the client's number; bytes are a command."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was simulated: every run went well. Seconds are simulated ones."""
+
+    runs: int
+    seconds: float
+    operations: int
+    messages: int
+    faults: int
+
+
+class SimulationFailedError(AssertionError):
+    """A run failed. `seed` is the run's, `failure` says what was found and when."""
+
+    def __init__(self, seed: int, failure: str) -> None:
+        super().__init__(seed, failure)
+        self.seed = seed
+        self.failure = failure
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}: {self.failure}; again: simulate(..., seeds=[{self.seed}])"
+
+
+@final
+class _Made:
+    """A workload from a function."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+
+    def next(self, rng: random.Random, client: int) -> Operation:
+        made = self._commands(rng, client)
+        return Operation(repr(made)[1:], command=made) if isinstance(made, bytes) else made
+
+    def fingerprint(self, machine: Any) -> Hashable:
+        return fingerprint(machine)
+
+    def history(self, calls: Sequence[Call]) -> Sequence[Seen]:
+        return ()
+
+
+@final
+class _Maker:
+    """Makes the same workload for every run, also in another process."""
+
+    def __init__(self, workload: Workload | Commands) -> None:
+        self._workload = workload
+
+    def __call__(self) -> Workload:
+        workload: Any = self._workload
+        return workload if hasattr(workload, "next") else _Made(workload)
+
+
+def simulate(
+    machine: Callable[[], StateMachine],
+    workload: Workload | Commands,
+    *,
+    seeds: int | Iterable[int] = 50,
+    jobs: int = 1,
+    on_run: Callable[[Summary], object] | None = None,
+) -> Report:
+    """Run replicas of a state machine on simulated clusters that lose messages, crash, lose power, change
+    their members, take and install snapshots, and check after every step that all of it goes unnoticed.
+
+    `machine` makes a replica. `workload` says what clients ask for: a function of random numbers and a
+    client's number that returns a command or an `Operation`, or an object with such a method `next` and a
+    `fingerprint`. It must draw everything that is random from the numbers it is given. `seeds`: so many runs,
+    from seed 1 on, or these; each is at least 60 simulated seconds. `jobs`: runs at the same time, with
+    joblib installed; then both must be picklable. `on_run` is told of each run.
+
+    Raises `SimulationFailedError` for the first run that fails. What it finds in a state machine: results or
+    states that differ between replicas, as `apply` depends on a clock, on random numbers or the order of a
+    set; state that `capture` or `restore` loses, or that `capture` shares with what `apply` changes later;
+    exceptions.
+
+    >>> class Counter(StateMachine):
+    ...     def __init__(self) -> None:
+    ...         self.total = 0
+    ...     def apply(self, command: bytes) -> bytes:
+    ...         self.total += int(command)
+    ...         return b"%d" % self.total
+    ...     def capture(self):
+    ...         total = self.total
+    ...         return lambda stream: stream.write(b"%d" % total)
+    ...     def restore(self, stream) -> None:
+    ...         self.total = int(stream.read())
+    >>> report = simulate(Counter, lambda rng, client: b"%d" % rng.randrange(10), seeds=1)
+    >>> report.operations > 100
+    True
+
+    """
+    chosen = range(1, seeds + 1) if isinstance(seeds, int) else seeds
+    runs = seconds = operations = messages = faults = 0.0
+    for each in sweep(chosen, machine, _Maker(workload), jobs=jobs):
+        if on_run is not None:
+            on_run(each)
+        if each.kind:
+            raise SimulationFailedError(each.seed, each.failure)
+        runs += 1
+        seconds += each.seconds
+        operations += each.operations
+        messages += each.messages
+        faults += each.faults
+    return Report(int(runs), seconds, int(operations), int(messages), int(faults))

@@ -1,0 +1,377 @@
+"""A whole cluster in one process: its nodes, what is between them, its clients, its operator and its time."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from raft_io import Index, LogEntry, Membership, NodeId, Snapshot, StorageError, Term, wire
+from raft_io.core.messages import Message
+from raft_io.server import StateMachine, frames
+from raft_io.server.membership import everyone
+from raft_io.testing.checks.base import Check, Hooks, ViolationError
+from raft_io.testing.clients import Call, Clients
+from raft_io.testing.faults import inflict
+from raft_io.testing.history import History
+from raft_io.testing.machine import Ledger, WatchedMachine
+from raft_io.testing.network import Network
+from raft_io.testing.operator import Operator
+from raft_io.testing.plan import Fault, Plan
+from raft_io.testing.process import Process
+from raft_io.testing.quorums import is_quorum
+from raft_io.testing.timeline import Timeline, stream
+from raft_io.testing.watched import Image
+from raft_io.testing.workload import Workload
+
+__all__ = ["World"]
+
+PROMISES: Final = frozenset({1, 2, 3, 4, 7, 9})
+"""The messages that promise something, by their number on the wire (`raft_io.wire`): all but pre-votes, reads
+and the answers to the pieces of a snapshot."""
+
+_SENT: Final = struct.Struct("<dII")
+
+REDIAL: Final = 0.5
+"""Seconds after which a node that was refused dials again."""
+
+CRASH: Final = "crash"
+"""What a failure is reported under that no check found: the node itself died of it."""
+
+
+class World:
+    """One run of `plan`. `checks` are told of everything; the first violation ends the run, as an
+    exception."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        machine: Callable[[], StateMachine],
+        workload: Workload,
+        checks: Sequence[Callable[[World], Check]],
+        watcher: Watcher | None = None,
+    ) -> None:
+        self.plan = plan
+        self.workload = workload
+        self.timeline = Timeline()
+        self.ledger = Ledger()
+        self.initial = Membership(range(1, plan.voters + 1))
+        self.history = History(self.initial)
+        self.healed = False
+        self.injected = 0
+        """Faults that have happened."""
+        self.watcher = watcher if watcher is not None else Watcher()
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._machine = machine
+        self._undo: dict[int, Callable[[], object]] = {}
+        self.network = Network(
+            self.timeline,
+            stream(plan.seed, "network"),
+            plan.network,
+            plan.nodes,
+            self._deliver,
+            self._restored,
+        )
+        if watcher is not None:
+            self.network.saw = self._saw
+        self.processes = {node: Process(self, node) for node in plan.nodes}
+        self.operator = Operator(self)
+        self.checks = [check(self) for check in checks]
+        self.hooks = Hooks(self.checks)
+        for process in self.processes.values():
+            if not process.joins:
+                process.start()
+        self.clients = Clients(self)
+        for fault in plan.faults:
+            self.timeline.at(fault.at, self._inflict, fault)
+
+    # What happens when.
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds since the beginning."""
+        return self.timeline.now
+
+    def run(self, seconds: float) -> None:
+        """Let time pass. Raises `ViolationError`."""
+        self.timeline.run_until(self.timeline.now + seconds)
+
+    def _inflict(self, fault: Fault) -> None:
+        if not self.healed:
+            self.injected += 1
+            self.watcher.fault(self.now, fault)
+            inflict(self, fault)
+
+    def undo_later(self, fault: Fault, undo: Callable[[], object]) -> None:
+        """Undo a fault when its time is over."""
+        self._undo[id(fault)] = undo
+        self.timeline.after(fault.lasts, self._undo_now, id(fault))
+
+    def _undo_now(self, number: int) -> None:
+        undo = self._undo.pop(number, None)
+        if undo is not None and not self.healed:
+            undo()
+
+    def unless_healed(self, action: Callable[[], object]) -> Callable[[], object]:
+        """`action`, as long as there are faults at all."""
+        return lambda: None if self.healed else action()
+
+    def heal(self) -> None:
+        """No more faults: everything that was done is undone, and everybody is started."""
+        self.healed = True
+        self._undo.clear()
+        self.network.heal()
+        self.operator.hasty = True
+        for process in self.processes.values():
+            process.held_down = 0
+            hangs = process.disk.delay == math.inf
+            process.disk.calm()
+            process.clock.change(self.now, 1.0)
+            if process.dying or hangs:
+                process.stop(power=True)
+            if process.paused:
+                process.pause(paused=False)
+
+    @property
+    def digest(self) -> str:
+        """Stands for everything that was sent, when and between whom, and for what clients were told."""
+        return self._hash.hexdigest()
+
+    # What the parts of it ask.
+
+    @property
+    def running(self) -> list[Process]:
+        """The processes that run."""
+        return [process for process in self.processes.values() if process.up]
+
+    @property
+    def serving(self) -> list[Process]:
+        """Those that clients may ask: they know that they are members."""
+        return [process for process in self.running if not process.members.is_joining]
+
+    @property
+    def leader(self) -> Process | None:
+        """The leader of the highest term."""
+        leading = [process for process in self.running if process.driver.node.is_leader]
+        return max(leading, key=lambda process: process.driver.node.term, default=None)
+
+    @property
+    def members(self) -> list[Process]:
+        """The members, as the leader knows them; nobody without one."""
+        leader = self.leader
+        if leader is None:
+            return []
+        membership = leader.driver.node.membership
+        return [self.processes[node] for node in sorted(everyone(membership))]
+
+    def machine(self, process: Process) -> WatchedMachine:
+        """A new replica."""
+        return WatchedMachine(process.id, self._machine(), self.ledger)
+
+    def membership_of(self, process: Process) -> Membership:
+        """The last membership in a node's log, by which it goes."""
+        return process.log.now.latest_membership(Membership(()) if process.joins else self.initial)
+
+    def disks_of(self, process: Process) -> list[Image]:
+        """What a node's disk holds, and what it held before it was replaced: that counts until the node is
+        let in anew."""
+        found = [] if process.image is None else [process.image]
+        return [*found, process.log.disk] if hasattr(process, "log") else found
+
+    def holders(self, index: Index, term: Term) -> set[NodeId]:
+        """The nodes on whose disk an entry is."""
+        found = set()
+        for process in self.processes.values():
+            if any(index <= disk.last and disk.holds(index, term) for disk in self.disks_of(process)):
+                found.add(process.id)
+        return found
+
+    def may_lose(self, process: Process) -> bool:
+        """Whether what is committed, and the cluster, survive the loss of this node's disk: in every
+        membership that may be in force the others that are whole are a quorum, and hold what is committed."""
+        history = self.history
+        whole = {other.id for other in self.processes.values() if other is not process and not other.is_lost}
+        if history.known:
+            whole &= self.holders(history.known, history.terms[-1])
+        memberships = [
+            self.membership_of(other) for other in self.processes.values() if hasattr(other, "log")
+        ]
+        return all(is_quorum(membership, whole) for membership in memberships if membership.voters)
+
+    # What is told by the nodes.
+
+    def started(self, process: Process) -> None:
+        """A node has recovered."""
+        log = process.log
+        log.appending = lambda entries: self._appending(process, entries)
+        log.truncating = lambda first: self._truncating(process, first)
+        log.saving = lambda snapshot: self._saving(process, snapshot)
+        for hook in self.hooks.started:
+            hook(process)
+        self.watcher.started(self.now, process.id)
+        for peer in self.plan.nodes:
+            if peer != process.id:
+                self.network.reconnect(process.id, peer)
+                self.network.reconnect(peer, process.id)
+
+    def stopped(self, process: Process, *, power: bool) -> None:
+        """A node is gone."""
+        self.watcher.stopped(self.now, process.id, power)
+        if hasattr(process, "log"):
+            for hook in self.hooks.stopped:
+                hook(process, power)
+        self.network.lost_node(process.id)
+        self.clients.lost(process)
+
+    def retired(self, process: Process, index: Index) -> None:
+        """A node ends, as it was removed by the entry at `index`."""
+        self.watcher.note(self.now, process.id, f"was removed by the entry at {index}")
+        for hook in self.hooks.retired:
+            hook(process, index)
+
+    def refused(self, process: Process, error: Exception) -> None:
+        """A node cannot start."""
+        self.watcher.note(self.now, process.id, f"does not start: {error}")
+        if process.disk.fails:
+            return
+        if not process.may_be_broken:
+            self.crashed(f"node {process.id} does not start: {error}")
+        process.broken = str(error)
+
+    def died(self, process: Process, error: Exception) -> None:
+        """A node has stopped by itself."""
+        self.watcher.note(self.now, process.id, f"dies: {error}")
+        if not (process.dying and isinstance(error, StorageError)):
+            self.crashed(f"node {process.id} died: {type(error).__name__}: {error}")
+        process.stop(power=True)
+
+    def crashed(self, text: str) -> None:
+        """Something happened that must not, whatever the faults."""
+        raise ViolationError(CRASH, text, self.now)
+
+    def report(self, node: NodeId, text: str) -> None:
+        """A node tells its operator something."""
+        self.watcher.note(self.now, node, text)
+
+    def note(self, node: NodeId, text: str) -> None:
+        """Something that a reader of the trace should know."""
+        self.watcher.note(self.now, node, text)
+
+    def _appending(self, process: Process, entries: Sequence[LogEntry]) -> None:
+        for hook in self.hooks.appending:
+            hook(process, entries)
+
+    def _truncating(self, process: Process, first: Index) -> None:
+        for hook in self.hooks.truncating:
+            hook(process, first)
+
+    def _saving(self, process: Process, snapshot: Snapshot) -> None:
+        for hook in self.hooks.saving:
+            hook(process, snapshot)
+
+    def synced(self, process: Process) -> None:
+        """A node's log is durable."""
+        for hook in self.hooks.synced:
+            hook(process)
+
+    def sends(self, process: Process, target: NodeId, batch: list[bytes]) -> None:
+        """A node sends frames to another."""
+        if target not in self.processes:
+            return
+        hooks = self.hooks.sending
+        for frame in batch:
+            if frame[4] == frames.MESSAGE and frame[6] in PROMISES:
+                message: Message = wire.decode(frame[5:])
+                for hook in hooks:
+                    hook(process, target, message)
+            self._hash.update(_SENT.pack(self.now, process.id, target))
+            self._hash.update(frame)
+        self.network.send(process.id, target, batch)
+
+    def turned(self, process: Process) -> None:
+        """A node has taken a turn."""
+        for hook in self.hooks.turned:
+            hook(process)
+        self.watcher.turned(self.now, process)
+
+    def members_changed(self, process: Process) -> None:
+        """A node knows of other members: some may be strangers to it now, others no more."""
+        for other in self.running:
+            if other is not process:
+                was = other.id in process.strangers
+                if process.greet(other) and was:
+                    self.network.reconnect(other.id, process.id)
+
+    def acknowledged(self, call: Call) -> None:
+        """A client has got its answer."""
+        for hook in self.hooks.acknowledged:
+            hook(call)
+
+    def told_call(self, call: Call) -> None:
+        """A client asks for something."""
+        self.watcher.called(self.now, call)
+
+    def told_return(self, call: Call) -> None:
+        """A client is done with it."""
+        self._hash.update(f"{self.now!r} {call.tag!r} {call.outcome} {call.place} {call.result!r}".encode())
+        self.watcher.returned(self.now, call)
+
+    # Connections.
+
+    def _saw(self, source: NodeId, target: NodeId, frame: bytes, arrival: float | None) -> None:
+        self.watcher.sent(self.now, source, target, frame, arrival)
+
+    def _deliver(self, source: NodeId, target: NodeId, batch: list[bytes]) -> None:
+        self.processes[target].arrive(source, batch)
+
+    def _restored(self, source: NodeId, target: NodeId) -> None:
+        ours, theirs = self.processes[source], self.processes[target]
+        if not (ours.up and theirs.up):
+            return
+        if theirs.greet(ours):
+            ours.connected(target)
+        else:
+            self.timeline.after(REDIAL, self._redial, ours, ours.life, theirs, theirs.life)
+
+    def _redial(self, ours: Process, life: int, theirs: Process, their_life: int) -> None:
+        """Who was refused dials again, unless it was let in meanwhile."""
+        if (ours.life, theirs.life) == (life, their_life) and ours.id in theirs.strangers:
+            self.network.reconnect(ours.id, theirs.id)
+
+    def ended(self) -> None:
+        """Everything has healed: compare everything."""
+        for hook in self.hooks.ended:
+            hook()
+
+
+class Watcher:
+    """Is told what a trace needs; does nothing with it."""
+
+    def fault(self, now: float, fault: Fault) -> None:
+        """A fault happens."""
+
+    def note(self, now: float, node: NodeId, text: str) -> None:
+        """A remark."""
+
+    def started(self, now: float, node: NodeId) -> None:
+        """A node starts."""
+
+    def paused(self, now: float, node: NodeId, paused: bool) -> None:
+        """A node stands still, or goes on."""
+
+    def sent(self, now: float, source: NodeId, target: NodeId, frame: bytes, arrival: float | None) -> None:
+        """A frame is on its way, until `arrival`; `None`: it is lost."""
+
+    def stopped(self, now: float, node: NodeId, power: bool) -> None:
+        """A node ends."""
+
+    def turned(self, now: float, process: Process) -> None:
+        """A node took a turn."""
+
+    def called(self, now: float, call: Call) -> None:
+        """A client asks."""
+
+    def returned(self, now: float, call: Call) -> None:
+        """A client is done."""

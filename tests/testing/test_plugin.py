@@ -1,0 +1,67 @@
+"""The pytest plugin, in a pytest of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+MACHINE = """
+import pytest
+from raft_io.server import StateMachine
+
+class Counter(StateMachine):
+    def __init__(self):
+        self.total = 0
+        self.count = 0
+    def apply(self, command):
+        self.total += int(command)
+        self.count += 1
+        return b"%d" % self.{result}
+    def capture(self):
+        total = self.total
+        return lambda stream: stream.write(b"%d" % total)
+    def restore(self, stream):
+        self.total = int(stream.read())
+
+def add(rng, client):
+    return b"%d" % rng.randrange(10)
+
+@pytest.mark.raft_sim(seeds={seeds})
+def test_counter({fixture}):
+    raft_sim(Counter, add)
+"""
+
+PLUGINS = ("-p", "raft_io.testing.plugin", "-p", "no:cacheprovider", "--no-header")
+
+
+def played(pytester: pytest.Pytester, **fields: object) -> pytest.RunResult:
+    text = MACHINE
+    for name, value in {"result": "total", "seeds": 2, "fixture": "raft_sim", **fields}.items():
+        text = text.replace("{" + name + "}", str(value))
+    pytester.makepyfile(text)
+    return pytester.runpytest_inprocess(*PLUGINS, "-v")
+
+
+def test_every_seed_is_a_test(pytester: pytest.Pytester) -> None:
+    result = played(pytester)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*test_counter[[]seed-1[]] PASSED*", "*test_counter[[]seed-2[]] PASSED*"])
+
+
+def test_seeds_may_be_named(pytester: pytest.Pytester) -> None:
+    result = played(pytester, seeds="[7]")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*test_counter[[]seed-7[]] PASSED*"])
+
+
+def test_a_failure_names_the_seed_and_what_was_found(pytester: pytest.Pytester) -> None:
+    result = played(pytester, result="count", seeds=12)
+    assert result.parseoutcomes()["failed"] > 0
+    result.stdout.fnmatch_lines(["*SimulationFailedError: seed *another result than others*"])
+
+
+def test_a_mark_without_the_fixture_is_misuse(pytester: pytest.Pytester) -> None:
+    result = played(pytester, fixture="")
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*does not use its fixture*"])
