@@ -10,7 +10,20 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from raft_io._version import __version__
-from raft_io.cli import backup, bench, dev, members, recover, restore, serve, snapshot, status, transfer, wal
+from raft_io.cli import (
+    backup,
+    bench,
+    dev,
+    members,
+    recover,
+    restore,
+    serve,
+    sim,
+    snapshot,
+    status,
+    transfer,
+    wal,
+)
 from raft_io.cli.errors import FAILED, MISUSED, CommandFailedError
 
 __all__ = ["main"]
@@ -26,6 +39,7 @@ COMMANDS = {
     "restore": restore,
     "wal": wal,
     "recover": recover,
+    "sim": sim,
     "bench": bench,
 }
 """Each module has `add_arguments(parser)` and `run(options) -> int`; its docstring is its help."""

@@ -1,0 +1,132 @@
+"""`raft-io sim`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raft_io.cli import sim
+from raft_io.cli.main import main
+from raft_io.kv.store import KeyValueStore
+from raft_io.testing import Plan, draw
+from raft_io.testing.sweep import Summary
+
+
+def test_seeds_that_go_well_are_summed_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "--seeds", "2", "--from", "4"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2 seeds from 4: ")
+    assert "0 failed" in out
+
+
+def test_the_sums_are_there_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "--seeds", "1", "--from", "5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["runs"] == 1
+    assert found["seconds"] > 60
+    assert found["operations"] > 100
+    assert found["failures"] == []
+
+
+def test_one_seed_tells_its_plan_and_is_always_the_same(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    digests = set()
+    plan = tmp_path / "plan.jsonl"
+    plan.write_text(draw(5).to_json() + "\n")
+    for arguments in (["--seed", "5"], ["--plan", str(plan)]):
+        assert main(["sim", *arguments, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert Plan.from_json(json.dumps(found["plan"])) == draw(5)
+        digests.add(found["digest"])
+    assert len(digests) == 1
+    assert main(["sim", "--seed", "5"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("seed 5: ")
+    assert str(draw(5).faults[0]) in out
+    assert "all is well" in out
+
+
+@pytest.fixture(name="broken")
+def break_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that forgets, now and then, what it was told."""
+    apply = KeyValueStore.apply
+
+    def forgets(self: KeyValueStore, command: bytes) -> bytes:
+        result = apply(self, command)
+        if b"v7" in command:
+            raise RuntimeError("the seventh")
+        return result
+
+    monkeypatch.setattr(KeyValueStore, "apply", forgets)
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_failure_is_told_kept_shrunk_and_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    kept, page = tmp_path / "kept.jsonl", tmp_path / "page.html"
+    assert main(["sim", "--seeds", "1", "--from", "5", "--failures", str(kept)]) == 5
+    captured = capsys.readouterr()
+    assert "seed 5: crash: crash at" in captured.err
+    assert "the seventh" in captured.err.replace("\n", " ")
+    assert "1 failed" in captured.out
+    assert Plan.from_json(kept.read_text().strip()) == draw(5)
+    assert main(["sim", "--plan", str(kept), "--shrink", "--trace", str(page)]) == 5
+    out = capsys.readouterr().out
+    assert "\n  " not in out, "no fault is needed for it"
+    assert "failed: crash at" in out
+    assert "the seventh" in page.read_text()
+
+
+def test_there_is_nothing_to_shrink_where_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "--seed", "5", "--shrink"]) == 1
+    assert "there is nothing to shrink" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--shrink"], "say --seed N"),
+        (["--seeds", "0"], "invalid"),
+        (["--seed", "x"], "invalid"),
+        (["--seeds", "1", "--seed", "1"], "not allowed"),
+    ],
+)
+def test_misuse_is_told_in_a_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    try:
+        status = main(["sim", *arguments])
+    except SystemExit as error:
+        status = int(error.code or 0)
+    assert status == 2
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("contents", [None, "", "no plan"])
+def test_a_file_without_a_plan_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, contents: str | None
+) -> None:
+    path = tmp_path / "plan"
+    if contents is not None:
+        path.write_text(contents)
+    assert main(["sim", "--plan", str(path)]) == 1
+    assert str(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kinds", "status"), [((), 0), (("liveness",), 4), (("liveness", "crash"), 5), (("crash", "safety"), 3)]
+)
+def test_the_worst_failure_decides_the_exit_status(
+    monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, ...], status: int
+) -> None:
+    found = [Summary(1, kind, "check", "text", 60.0, 1, 1, 1, "", 0.1) for kind in kinds]
+    monkeypatch.setattr(sim, "sweep", lambda seeds, jobs, dask: iter(found))
+    assert main(["sim", "--seeds", "2"]) == status
+
+
+def test_seeds_run_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("joblib")
+    assert main(["sim", "--seeds", "3", "--jobs", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == 3
