@@ -42,6 +42,7 @@ def test_there_is_no_example_that_is_not_run() -> None:
         "partition_recovery",
         "persistent_node",
         "replicated_log",
+        "simulated",
         "single_node",
     }
 
@@ -54,6 +55,12 @@ def test_in_memory_cluster_elects_one_leader(tmp_path: Path) -> None:
     output = run("in_memory_cluster", cwd=tmp_path)
     assert len(re.findall(r": leader in term 1", output)) == 1
     assert len(re.findall(r": follower in term 1", output)) == 2
+
+
+def test_simulated_finds_the_bug_and_no_other(tmp_path: Path) -> None:
+    output = run("simulated", cwd=tmp_path)
+    assert "found: seed " in output
+    assert "mended: 5 runs" in output
 
 
 def test_replicated_log_applies_the_same_on_every_node(tmp_path: Path) -> None:
