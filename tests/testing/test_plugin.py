@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -32,7 +34,9 @@ def test_counter({fixture}):
     raft_sim(Counter, add)
 """
 
-PLUGINS = ("-p", "raft_io.testing.plugin", "-p", "no:cacheprovider", "--no-header")
+PLUGIN = "raft_io.testing.plugin"
+INSTALLED = any(entry.value == PLUGIN for entry in entry_points(group="pytest11"))
+PLUGINS = (*(() if INSTALLED else ("-p", PLUGIN)), "-p", "no:cacheprovider", "--no-header")
 
 
 def played(pytester: pytest.Pytester, **fields: object) -> pytest.RunResult:

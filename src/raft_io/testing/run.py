@@ -13,8 +13,9 @@ from raft_io.kv.store import KeyValueStore
 from raft_io.server import StateMachine, sessions
 from raft_io.testing.checks import ALL, ViolationError
 from raft_io.testing.plan import Plan
+from raft_io.testing.watcher import Watcher
 from raft_io.testing.workload import StoreWorkload, Workload
-from raft_io.testing.world import CRASH, Watcher, World
+from raft_io.testing.world import CRASH, World
 
 __all__ = ["CALM", "CRASH", "LIVENESS", "PROGRESS", "Outcome", "run"]
 

@@ -24,7 +24,7 @@ from raft_io.testing.trace import (
     Violated,
 )
 from raft_io.testing.trace import Fault as ShownFault
-from raft_io.testing.world import Watcher
+from raft_io.testing.watcher import Watcher
 
 __all__ = ["Tracer"]
 

@@ -24,6 +24,7 @@ from raft_io.testing.process import Process
 from raft_io.testing.quorums import is_quorum
 from raft_io.testing.timeline import Timeline, stream
 from raft_io.testing.watched import Image
+from raft_io.testing.watcher import Watcher
 from raft_io.testing.workload import Workload
 
 __all__ = ["World"]
@@ -344,34 +345,3 @@ class World:
         """Everything has healed: compare everything."""
         for hook in self.hooks.ended:
             hook()
-
-
-class Watcher:
-    """Is told what a trace needs; does nothing with it."""
-
-    def fault(self, now: float, fault: Fault) -> None:
-        """A fault happens."""
-
-    def note(self, now: float, node: NodeId, text: str) -> None:
-        """A remark."""
-
-    def started(self, now: float, node: NodeId) -> None:
-        """A node starts."""
-
-    def paused(self, now: float, node: NodeId, paused: bool) -> None:
-        """A node stands still, or goes on."""
-
-    def sent(self, now: float, source: NodeId, target: NodeId, frame: bytes, arrival: float | None) -> None:
-        """A frame is on its way, until `arrival`; `None`: it is lost."""
-
-    def stopped(self, now: float, node: NodeId, power: bool) -> None:
-        """A node ends."""
-
-    def turned(self, now: float, process: Process) -> None:
-        """A node took a turn."""
-
-    def called(self, now: float, call: Call) -> None:
-        """A client asks."""
-
-    def returned(self, now: float, call: Call) -> None:
-        """A client is done."""
