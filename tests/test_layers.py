@@ -25,6 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "testing": {"kv", "server", "storage", "core", "wire", "errors", "_plain", ""},
     "kv": {"server", "storage", "core", "wire", "errors", "_plain", ""},
     "cli": {"kv", "server", "storage", "core", "wire", "errors", "_plain", "_version", "testing", ""},
+    "pytest_plugin": {"testing", "server"},
     "": {"storage", "core", "wire", "errors", "_version"},
 }
 """What each part may import besides itself. `""` is the package with its public names, above the storage."""

@@ -34,7 +34,7 @@ def test_counter({fixture}):
     raft_sim(Counter, add)
 """
 
-PLUGIN = "raft_io.testing.plugin"
+PLUGIN = "raft_io.pytest_plugin"
 INSTALLED = any(entry.value == PLUGIN for entry in entry_points(group="pytest11"))
 PLUGINS = (*(() if INSTALLED else ("-p", PLUGIN)), "-p", "no:cacheprovider", "--no-header")
 

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--seeds", type=_count, default=100, metavar="N", help="how many seeds to run (100)")
     what.add_argument("--seed", type=int, metavar="N", help="run this seed alone, and tell its plan")
     what.add_argument(
-        "--plan", type=Path, metavar="FILE", help="run a plan that --shrink or --failures wrote"
+        "--plan", type=Path, metavar="FILE", help="run the first plan in a file that --failures wrote"
     )
     parser.add_argument(
         "--from", type=int, default=1, dest="first", metavar="N", help="the first of the seeds (1)"

@@ -325,9 +325,10 @@ class Process:
 
     @property
     def is_lost(self) -> bool:
-        """Whether what it had on its disk is gone, and it is not let in anew."""
+        """Whether what it had on its disk is gone, or may be, and it is not let in anew."""
         return (
             self.broken != ""
+            or self.may_be_broken
             or self.image is None
             or not hasattr(self, "log")
             or self.image is not self.log.disk

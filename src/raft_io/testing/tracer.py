@@ -31,7 +31,9 @@ __all__ = ["Tracer"]
 LONGEST: Final = 2000
 """Characters of a message that are shown, at most."""
 
-_ROLES: Final[dict[Role, Literal["follower", "pre_candidate", "candidate", "leader"]]] = {
+Shown = Literal["follower", "pre_candidate", "candidate", "leader", "learner"]
+
+_ROLES: Final[dict[Role, Shown]] = {
     Role.FOLLOWER: "follower",
     Role.CANDIDATE: "candidate",
     Role.LEADER: "leader",
@@ -45,7 +47,7 @@ class Tracer(Watcher):
     def __init__(self, since: float = 0.0) -> None:
         self._since = since
         self._events: list[Event] = []
-        self._roles: dict[NodeId, tuple[str, int]] = {}
+        self._roles: dict[NodeId, tuple[Shown, int]] = {}
         self._done: dict[NodeId, tuple[int, int]] = {}
         self._members: dict[NodeId, Membership] = {}
         self._up: dict[NodeId, bool] = {}
@@ -73,7 +75,7 @@ class Tracer(Watcher):
             self._events.append(LifeChanged(at, node, "start", "it runs already"))
         for node, (role, term) in self._roles.items():
             if self._up.get(node):
-                self._events.append(RoleChanged(at, node, role, term))  # type: ignore[arg-type]
+                self._events.append(RoleChanged(at, node, role, term))
 
     # `Watcher`.
 
@@ -105,11 +107,11 @@ class Tracer(Watcher):
 
     def turned(self, now: float, process: Process) -> None:
         node = process.driver.node
-        role: str = _ROLES[node.role]
+        role = _ROLES[node.role]
         if node.role is Role.FOLLOWER and process.id in node.membership.learners:
             role = "learner"
         if self._roles.get(process.id) != (role, node.term):
-            self._add(RoleChanged(now, process.id, role, node.term))  # type: ignore[arg-type]
+            self._add(RoleChanged(now, process.id, role, node.term))
             self._roles[process.id] = (role, node.term)
         done = (node.commit_index, node.last_applied)
         before = self._done.get(process.id, (0, 0))

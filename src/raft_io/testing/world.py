@@ -300,10 +300,14 @@ class World:
     def members_changed(self, process: Process) -> None:
         """A node knows of other members: some may be strangers to it now, others no more."""
         for other in self.running:
-            if other is not process:
-                was = other.id in process.strangers
-                if process.greet(other) and was:
-                    self.network.reconnect(other.id, process.id)
+            if other is process:
+                continue
+            was = other.id in process.strangers
+            welcome = process.greet(other)
+            if welcome and was:
+                self.network.reconnect(other.id, process.id)
+            elif not (welcome or was):
+                self._redial_later(other, process)
 
     def acknowledged(self, call: Call) -> None:
         """A client has got its answer."""
@@ -334,7 +338,10 @@ class World:
         if theirs.greet(ours):
             ours.connected(target)
         else:
-            self.timeline.after(REDIAL, self._redial, ours, ours.life, theirs, theirs.life)
+            self._redial_later(ours, theirs)
+
+    def _redial_later(self, ours: Process, theirs: Process) -> None:
+        self.timeline.after(REDIAL, self._redial, ours, ours.life, theirs, theirs.life)
 
     def _redial(self, ours: Process, life: int, theirs: Process, their_life: int) -> None:
         """Who was refused dials again, unless it was let in meanwhile."""

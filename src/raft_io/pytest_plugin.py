@@ -10,13 +10,14 @@ A test with the mark is a test for each seed, so that one that failed is run aga
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from raft_io.server import StateMachine
-from raft_io.testing.users import Commands, Report, simulate
-from raft_io.testing.workload import Workload
+if TYPE_CHECKING:
+    from raft_io.server import StateMachine
+    from raft_io.testing.users import Commands, Report
+    from raft_io.testing.workload import Workload
 
 __all__ = ["RaftSim"]
 
@@ -31,6 +32,9 @@ class RaftSim:
 
     def __call__(self, machine: Callable[[], StateMachine], workload: Workload | Commands) -> Report:
         """As `raft_io.testing.simulate`, for this seed."""
+        # Not above: pytest loads this module wherever the package is installed.
+        from raft_io.testing.users import simulate
+
         return simulate(machine, workload, seeds=[self.seed])
 
 
