@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, final
 from zlib import crc32
 
@@ -67,20 +68,23 @@ class Capture:
             left = self._left[slot] = {}
         left.setdefault(key, record)
 
-    def take(self, slot: int) -> list[tuple[bytes, bytes]]:
-        """The keys and records of the next slot, in the order of the keys."""
-        kept = self._slots[slot]
-        found = kept.copy() if kept else {}
-        self.taken = slot + 1
-        left = self._left[slot]
-        self._left[slot] = None
-        if left is not None:
-            for key, record in left.copy().items():
-                if record is None:
-                    found.pop(key, None)
-                else:
-                    found[key] = record
-        return sorted(found.items()) if found else []
+    def take(self) -> Iterator[list[tuple[bytes, bytes]]]:
+        """The keys and records of each slot that has some, in the order of the keys."""
+        for slot in range(SLOTS):
+            kept = self._slots[slot]
+            found = kept.copy() if kept else None
+            self.taken = slot + 1
+            left = self._left[slot]
+            if left is not None:
+                self._left[slot] = None
+                found = {} if found is None else found
+                for key, record in left.copy().items():
+                    if record is None:
+                        found.pop(key, None)
+                    else:
+                        found[key] = record
+            if found:
+                yield sorted(found.items())
 
 
 @final

@@ -82,7 +82,6 @@ class _Sink:
         self._stream.write(self.block)
         self.block = bytearray()
         self.keys = 0
-        time.sleep(_PAUSE)
 
 
 def save(capture: Capture, stream: BinaryIO) -> None:
@@ -91,8 +90,8 @@ def save(capture: Capture, stream: BinaryIO) -> None:
     sink.block += _HEAD.pack(_MAGIC, VERSION, capture.count)
     sink.block += _TIMES.pack(capture.now, capture.revision, capture.removals.everything)
     _save_removals(capture, sink)
-    for slot in range(SLOTS):
-        _save_slot(capture.take(slot), sink)
+    for items in capture.take():
+        _save_slot(items, sink)
     sink.flush()
     stream.write(_COUNT.pack(sink.checksum))
 
@@ -118,6 +117,7 @@ def _save_slot(items: list[tuple[bytes, bytes]], sink: _Sink) -> None:
         sink.keys += 1
         if len(sink.block) >= _BURST or sink.keys >= _BURST_KEYS:
             sink.flush()
+            time.sleep(_PAUSE)
 
 
 # Reading.
