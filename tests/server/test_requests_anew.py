@@ -57,6 +57,20 @@ def test_what_no_leader_ever_took_is_certainly_not_applied() -> None:
     assert str(left.error) == "the end"
 
 
+def test_what_was_said_to_be_not_applied_is_not_sent_with_what_shared_its_entry() -> None:
+    desk = Desk()
+    late, left = desk.ask(b"a", deadline=1.0), desk.ask(b"b")
+    [entry] = desk.due(forwarded=False)
+    desk.requests.postponed(entry.sequence)
+    desk.expire(1.0)
+    assert isinstance(late.error, NotLeaderError)
+    desk.tick += 1
+    [again] = desk.due((2, 2))
+    assert [command.data for command in commands(again).commands] == [b"b"]
+    desk.applied(5, again.sequence, [b"1"])
+    assert left.value == b"1"
+
+
 # After a snapshot has replaced the state.
 
 

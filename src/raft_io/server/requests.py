@@ -205,27 +205,20 @@ class Requests:
 
     def _entry(self, requests: list[Request], applied: int) -> Outbound:
         self._sequence += 1
-        floor = next(iter(self._sent), self._sequence)
-        commands = [
-            envelope.Command(request.data, None, 0, request.member)
-            if request.key is None
-            else envelope.Command(request.data, request.key, self._since(request, request.key, applied))
-            for request in requests
-        ]
-        data = envelope.encode_requests(self._session, self._sequence, floor, commands)
-        outbound = Outbound(self._sequence, data, requests)
+        for request in requests:
+            if request.key is not None and request.since is None:
+                # Nothing that was tried here with this key can have been applied up to there.
+                request.fresh = request.key not in self._open_keys
+                request.since = self._open_keys.get(request.key, applied)
+                self._leave_open(request.key, request.since)
+        outbound = Outbound(self._sequence, self._encode(self._sequence, requests), requests)
         self._sent[self._sequence] = outbound
         return outbound
 
-    def _since(self, request: Request, key: bytes, applied: int) -> int:
-        """The index through which nothing that was tried here with this key can have been applied: what was
-        applied when it was first sent."""
-        since = request.since
-        if since is None:
-            request.fresh = key not in self._open_keys
-            since = request.since = self._open_keys.get(key, applied)
-            self._leave_open(key, since)
-        return since
+    def _encode(self, sequence: int, requests: list[Request]) -> bytes:
+        floor = next(iter(self._sent), sequence)
+        commands = [envelope.Command(r.data, r.key, r.since or 0, r.member) for r in requests]
+        return envelope.encode_requests(self._session, sequence, floor, commands)
 
     def _leave_open(self, key: bytes, since: int) -> None:
         self._open_keys[key] = min(since, self._open_keys.get(key, since))
@@ -336,11 +329,18 @@ class Requests:
             for request in outbound.requests:
                 if request.deadline <= now and not request.answered:
                     self._answer(request, _overdue(outbound))
-            left = [request.deadline for request in outbound.requests if not request.answered]
-            outbound.deadline = min(left, default=float("inf"))
+            left = [request for request in outbound.requests if not request.answered]
+            outbound.deadline = min((request.deadline for request in left), default=float("inf"))
             if not left:
                 self._bytes -= outbound.size
                 del self._sent[outbound.sequence]
+            elif outbound.attempts == 0:
+                # It will be sent, and must not bring with it what was said to be never applied.
+                self._bytes -= outbound.size
+                outbound.requests = left
+                outbound.size = sum(request.size for request in left)
+                self._bytes += outbound.size
+                outbound.data = self._encode(outbound.sequence, left)
 
     def abandon(self, error: Exception) -> None:
         """The node stops. What was never sent fails with `error`; of the rest the outcome is unknown."""
