@@ -58,13 +58,14 @@ def draw(seed: int) -> Plan:
             patience=rng.choice((1.0, 3.0)),
         ),
         faults=_faults(rng, voters + spares, steady),
+        missing=rng.random() < 0.5,
     )
 
 
 def _options(rng: random.Random, steady: bool) -> dict[str, Any]:
     """A configuration: mostly the usual timing, and limits that are often hit."""
     options: dict[str, Any] = {"snapshot_threshold": rng.choice((0, 20, 60, 200))}
-    options["election_timeout"] = rng.choice(((10, 20), (10, 20), (8, 12), (20, 40)))
+    options["election_timeout"] = rng.choice(((10, 20), (10, 20), (8, 9), (8, 12), (20, 40)))
     options["heartbeat_interval"] = rng.choice((1, 3, 3))
     options["snapshot_chunk"] = rng.choice((200, 1000, 65536))
     if rng.random() < 0.3:
@@ -77,10 +78,10 @@ def _options(rng: random.Random, steady: bool) -> dict[str, Any]:
         options["max_uncommitted_bytes"] = 2000
     if rng.random() < 0.2:
         options["max_apply_bytes"] = rng.choice((100, 1000))
-    if rng.random() < 0.1:
-        options["pre_vote"] = False
-    if rng.random() < 0.1:
-        options["check_quorum"] = False
+    # The plain protocol of the paper, or some of what keeps leaders in office.
+    options["pre_vote"], options["check_quorum"] = rng.choices(
+        ((True, True), (False, True), (True, False), (False, False)), (7, 1, 1, 2)
+    )[0]
     if steady:
         options["lease_reads"] = True
         options["pre_vote"] = options["check_quorum"] = True

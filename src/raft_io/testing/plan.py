@@ -101,6 +101,8 @@ class Plan:
     """How many sessions, and keys of commands, the state machine remembers."""
     load: Load = Load()
     faults: tuple[Fault, ...] = ()
+    missing: bool = False
+    """Whether after the faults only a quorum is there at first: it must do without the others."""
 
     @property
     def nodes(self) -> list[int]:

@@ -328,6 +328,7 @@ class Process:
         """Whether what it had on its disk is gone, or may be, and it is not let in anew."""
         return (
             self.broken != ""
+            or self.fresh
             or self.may_be_broken
             or self.image is None
             or not hasattr(self, "log")

@@ -99,6 +99,8 @@ def _run(
     try:
         world.run(plan.seconds)
         world.heal()
+        if plan.missing:
+            _do_without(world)
         _recover(world)
         _rest(world)
         world.ended()
@@ -120,6 +122,22 @@ def _run(
     )
 
 
+def _do_without(world: World) -> None:
+    """A quorum elects a leader and serves clients, whoever else is missing."""
+    clients = world.clients
+    served = clients.count + SERVED
+    end = world.now + PATIENCE
+    missing = world.leave_out()
+    while clients.count < served:
+        if world.now >= end:
+            names = ", ".join(str(process.id) for process in missing)
+            text = f"a quorum does not serve {PATIENCE:g} s after the last fault, without {names}"
+            raise ViolationError(PROGRESS, f"{text}: {_story(world)}", world.now)
+        world.run(0.5)
+    for process in missing:
+        process.held_down -= 1
+
+
 def _recover(world: World) -> None:
     """There is a leader, it has all the members it should have, all have everything, and clients are
     served."""
@@ -131,10 +149,14 @@ def _recover(world: World) -> None:
         clients.working = clients.count < served
         if not clients.working and not clients.open and is_whole(world):
             return
-    story = "; ".join(
+    text = f"not whole {PATIENCE:g} s after the last fault: {_story(world)}"
+    raise ViolationError(PROGRESS, text, world.now)
+
+
+def _story(world: World) -> str:
+    return "; ".join(
         f"{p.id}: {p.driver.node.status}" if p.up else f"{p.id}: down" for p in world.processes.values()
     )
-    raise ViolationError(PROGRESS, f"not whole {PATIENCE:g} s after the last fault: {story}", world.now)
 
 
 def is_whole(world: World) -> bool:

@@ -106,7 +106,7 @@ def _plainer(best: Outcome) -> Iterator[Plan]:
         yield replace(plan, options={key: value for key, value in plan.options.items() if key != name})
     if plan.network != Network():
         yield replace(plan, network=Network())
-    for name in ("slow_disk", "skew", "drift", "spares"):
+    for name in ("slow_disk", "skew", "drift", "spares", "missing"):
         if getattr(plan, name):
             yield replace(plan, **{name: type(getattr(plan, name))(0)})
     for name in ("segment", "tail"):

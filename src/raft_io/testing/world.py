@@ -135,6 +135,20 @@ class World:
             if process.paused:
                 process.pause(paused=False)
 
+    def leave_out(self) -> list[Process]:
+        """Keep down as many nodes as the cluster can do without."""
+        order = list(self.processes.values())
+        stream(self.plan.seed, "missing").shuffle(order)
+        out: list[Process] = []
+        whole = {process.id for process in order if not process.is_lost}
+        for process in order:
+            if self._is_enough(whole - {process.id}):
+                whole.discard(process.id)
+                out.append(process)
+                process.held_down += 1
+                process.stop(power=False)
+        return out
+
     @property
     def digest(self) -> str:
         """Stands for everything that was sent, when and between whom, and for what clients were told."""
@@ -196,10 +210,14 @@ class World:
         whole = {other.id for other in self.processes.values() if other is not process and not other.is_lost}
         if history.known:
             whole &= self.holders(history.known, history.terms[-1])
+        return self._is_enough(whole)
+
+    def _is_enough(self, nodes: set[NodeId]) -> bool:
+        """Whether `nodes` are a quorum in every membership that may be in force."""
         memberships = [
-            self.membership_of(other) for other in self.processes.values() if hasattr(other, "log")
+            self.membership_of(process) for process in self.processes.values() if hasattr(process, "log")
         ]
-        return all(is_quorum(membership, whole) for membership in memberships if membership.voters)
+        return all(is_quorum(membership, nodes) for membership in memberships if membership.voters)
 
     # What is told by the nodes.
 
