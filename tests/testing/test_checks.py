@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from raft_io import (
 )
 from raft_io.kv.store import KeyValueStore
 from raft_io.testing import Plan, ViolationError, draw
-from raft_io.testing.checks import ALL
+from raft_io.testing.checks import ALL, INVARIANTS
 from raft_io.testing.plan import Load
 from raft_io.testing.process import Process
 from raft_io.testing.quorums import is_quorum
@@ -225,6 +226,13 @@ BROKEN: dict[Callable[[World], None], str] = {
 def test_a_check_fails_where_it_must(world: World, breaks: Callable[[World], None]) -> None:
     with pytest.raises(ViolationError, match=BROKEN[breaks]):
         breaks(world)
+
+
+def test_the_documentation_lists_every_invariant_by_its_number() -> None:
+    assert list(INVARIANTS) == list(range(1, len(INVARIANTS) + 1))
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()]
+    assert rows == [f"| {n} | {check} | {rule.rstrip('.')} |" for n, (check, rule) in INVARIANTS.items()]
 
 
 def test_a_run_in_which_nothing_is_wrong_ends_well(world: World) -> None:

@@ -12,12 +12,12 @@ def outcome_of(plan: Plan, failure: ViolationError | None) -> Outcome:
 def attempt(plan: Plan) -> Outcome:
     """Fails 1 s after a pause that follows a crash."""
     if plan.voters < 3:
-        return outcome_of(plan, ViolationError("another", "too small", 0.0))
+        return outcome_of(plan, ViolationError("another", 0, "too small", 0.0))
     crashed = False
     for fault in plan.faults:
         crashed = crashed or fault.kind == "crash"
         if crashed and fault.kind == "pause" and fault.at + 1.0 < plan.seconds:
-            return outcome_of(plan, ViolationError("it", "two faults", fault.at + 1.0))
+            return outcome_of(plan, ViolationError("it", 0, "two faults", fault.at + 1.0))
     return outcome_of(plan, None)
 
 

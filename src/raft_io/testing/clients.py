@@ -19,6 +19,9 @@ __all__ = ["Call", "Clients"]
 
 MAX_ATTEMPTS: Final = 20
 
+HURRY: Final = 0.1
+"""Share of the usual time to think of who is in a hurry."""
+
 
 @final
 class Call:
@@ -100,6 +103,8 @@ class Clients:
         self.count = 0
         """Operations that were acknowledged."""
         self.working = True
+        self.hurry = False
+        """Whether they hardly think."""
         load = world.plan.load
         self._rngs = [stream(world.plan.seed, "client", client) for client in range(load.clients)]
         self._open: dict[_Attempt, None] = {}
@@ -112,7 +117,7 @@ class Clients:
         return len(self._open)
 
     def _later(self, client: int) -> None:
-        think = self.world.plan.load.think
+        think = self.world.plan.load.think * (HURRY if self.hurry else 1.0)
         self.world.timeline.after(self._rngs[client].uniform(0, 2 * think), self._next, client)
 
     def _next(self, client: int) -> None:

@@ -49,8 +49,8 @@ def draw(seed: int) -> Plan:
         max_keys=max_keys,
         load=Load(
             clients=clients,
-            # Enough for some 900 operations where nothing goes wrong.
-            think=SECONDS * clients / 900,
+            # Enough for some 1200 operations where nothing goes wrong.
+            think=SECONDS * clients / 1200,
             reads=rng.choice((0.1, 0.3, 0.6)),
             keyed=rng.choice((0.0, 0.5, 1.0)),
             wanders=max_keys == MANY_KEYS,

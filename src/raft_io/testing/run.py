@@ -13,10 +13,11 @@ from typing import Final, final
 from raft_io.kv.store import KeyValueStore
 from raft_io.server import StateMachine, sessions
 from raft_io.testing.checks import ALL, ViolationError
+from raft_io.testing.checks.base import CALM, CRASH, PROGRESS
 from raft_io.testing.plan import Plan
 from raft_io.testing.watcher import Watcher
 from raft_io.testing.workload import StoreWorkload, Workload
-from raft_io.testing.world import CRASH, World
+from raft_io.testing.world import World
 
 __all__ = ["CALM", "CRASH", "LIVENESS", "PROGRESS", "Outcome", "run"]
 
@@ -29,8 +30,9 @@ QUIET: Final = 4.0
 SERVED: Final = 20
 """Operations that a healed cluster must serve."""
 
-PROGRESS: Final = "progress"
-CALM: Final = "calm"
+OPERATIONS: Final = 10.0
+"""Operations for each second with faults that are served in all, if need be after the faults."""
+
 LIVENESS: Final = frozenset({PROGRESS, CALM})
 """What failures of liveness are reported under; all others but `CRASH` are of safety."""
 
@@ -109,7 +111,7 @@ def _run(
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
-        failure = ViolationError(CRASH, text, world.now)
+        failure = ViolationError.of_run(CRASH, text, world.now)
         failure.__cause__ = error
     return Outcome(
         plan,
@@ -132,7 +134,7 @@ def _do_without(world: World) -> None:
         if world.now >= end:
             names = ", ".join(str(process.id) for process in missing)
             text = f"a quorum does not serve {PATIENCE:g} s after the last fault, without {names}"
-            raise ViolationError(PROGRESS, f"{text}: {_story(world)}", world.now)
+            raise ViolationError.of_run(PROGRESS, f"{text}: {_story(world)}", world.now)
         world.run(0.5)
     for process in missing:
         process.held_down -= 1
@@ -142,7 +144,8 @@ def _recover(world: World) -> None:
     """There is a leader, it has all the members it should have, all have everything, and clients are
     served."""
     clients = world.clients
-    served = clients.count + SERVED
+    served = max(clients.count + SERVED, int(world.plan.seconds * OPERATIONS))
+    clients.hurry = True
     end = world.now + PATIENCE
     while world.now < end:
         world.run(0.5)
@@ -150,7 +153,7 @@ def _recover(world: World) -> None:
         if not clients.working and not clients.open and is_whole(world):
             return
     text = f"not whole {PATIENCE:g} s after the last fault: {_story(world)}"
-    raise ViolationError(PROGRESS, text, world.now)
+    raise ViolationError.of_run(PROGRESS, text, world.now)
 
 
 def _story(world: World) -> str:
@@ -186,6 +189,6 @@ def _rest(world: World) -> None:
     now = world.leader
     if now is not leader or now.driver.node.term != term:
         text = f"node {leader.id} of term {term} lost its office, though all was well"
-        raise ViolationError(CALM, text, world.now)
+        raise ViolationError.of_run(CALM, text, world.now)
     if not is_whole(world):
-        raise ViolationError(PROGRESS, "not whole any more, though all was well", world.now)
+        raise ViolationError.of_run(PROGRESS, "not whole any more, though all was well", world.now)

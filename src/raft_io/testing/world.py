@@ -12,7 +12,7 @@ from raft_io import Index, LogEntry, Membership, NodeId, Snapshot, StorageError,
 from raft_io.core.messages import Message
 from raft_io.server import StateMachine, frames
 from raft_io.server.membership import everyone
-from raft_io.testing.checks.base import Check, Hooks, ViolationError
+from raft_io.testing.checks.base import CRASH, Check, Hooks, ViolationError
 from raft_io.testing.clients import Call, Clients
 from raft_io.testing.faults import inflict
 from raft_io.testing.history import History
@@ -37,9 +37,6 @@ _SENT: Final = struct.Struct("<dII")
 
 REDIAL: Final = 0.5
 """Seconds after which a node that was refused dials again."""
-
-CRASH: Final = "crash"
-"""What a failure is reported under that no check found: the node itself died of it."""
 
 
 class World:
@@ -215,7 +212,9 @@ class World:
     def _is_enough(self, nodes: set[NodeId]) -> bool:
         """Whether `nodes` are a quorum in every membership that may be in force."""
         memberships = [
-            self.membership_of(process) for process in self.processes.values() if hasattr(process, "log")
+            self.membership_of(process)
+            for process in self.processes.values()
+            if hasattr(process, "log") and not process.fresh
         ]
         return all(is_quorum(membership, nodes) for membership in memberships if membership.voters)
 
@@ -268,7 +267,7 @@ class World:
 
     def crashed(self, text: str) -> None:
         """Something happened that must not, whatever the faults."""
-        raise ViolationError(CRASH, text, self.now)
+        raise ViolationError.of_run(CRASH, text, self.now)
 
     def report(self, node: NodeId, text: str) -> None:
         """A node tells its operator something."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
-from raft_io.testing.checks.base import Check, ViolationError
+from raft_io.testing.checks.base import WHOLE_RUN, Check, ViolationError
 from raft_io.testing.checks.bounds import Bounds
 from raft_io.testing.checks.commitment import Commitment
 from raft_io.testing.checks.durability import Durability
@@ -16,11 +15,16 @@ from raft_io.testing.checks.membership import Changes
 from raft_io.testing.checks.monotone import Monotone
 from raft_io.testing.checks.reads import RealTime
 from raft_io.testing.checks.replicas import Replicas
-from raft_io.testing.world import World
 
-__all__ = ["ALL", "Check", "ViolationError"]
+__all__ = ["ALL", "INVARIANTS", "Check", "ViolationError"]
 
-ALL: Final[tuple[Callable[[World], Check], ...]] = (
+ALL: Final[tuple[type[Check], ...]] = (
     *(Leaders, Matching, Commitment, Replicas, Monotone),
     *(Durability, Changes, Bounds, RealTime, Linearizable),
 )
+
+INVARIANTS: Final[dict[int, tuple[str, str]]] = {
+    **{number: (check.name, rule) for check in ALL for number, rule in check.rules.items()},
+    **{number: (check, rule) for check, (number, rule) in WHOLE_RUN.items()},
+}
+"""The name of the check and the sentence of each invariant, by number."""

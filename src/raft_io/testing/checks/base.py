@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from raft_io import Index, LogEntry, Message, NodeId, Snapshot
 
@@ -12,23 +12,47 @@ if TYPE_CHECKING:
     from raft_io.testing.process import Process
     from raft_io.testing.world import World
 
-__all__ = ["HOOKS", "Check", "Hooks", "ViolationError"]
+__all__ = ["CALM", "CRASH", "HOOKS", "PROGRESS", "WHOLE_RUN", "Check", "Hooks", "ViolationError"]
+
+PROGRESS: Final = "progress"
+CALM: Final = "calm"
+CRASH: Final = "crash"
+
+WHOLE_RUN: Final = {
+    PROGRESS: (
+        28,
+        "After the faults a quorum elects a leader and serves, and in time every member has everything.",
+    ),
+    CALM: (29, "While all is well nobody stands for election."),
+    CRASH: (
+        30,
+        "No node dies, or refuses to start, but for a fault of its disk.",
+    ),
+}
+"""The invariants that no check looks after but the run itself."""
 
 
 class ViolationError(BaseException):
-    """An invariant does not hold. `check` is its name, `at` the simulated time in seconds.
+    """An invariant does not hold. `check` is the name of the check, `number` that of the invariant, `at` the
+    simulated time in seconds.
 
     It is found in the middle of what a node does, whose handlers of errors must not catch it.
     """
 
-    def __init__(self, check: str, text: str, at: float) -> None:
-        super().__init__(check, text, at)
+    def __init__(self, check: str, number: int, text: str, at: float) -> None:
+        super().__init__(check, number, text, at)
         self.check = check
+        self.number = number
         self.text = text
         self.at = at
 
+    @classmethod
+    def of_run(cls, check: str, text: str, at: float) -> ViolationError:
+        """One of the invariants of `WHOLE_RUN`."""
+        return cls(check, WHOLE_RUN[check][0], text, at)
+
     def __str__(self) -> str:
-        return f"{self.check} at {self.at:.3f} s: {self.text}"
+        return f"{self.check} (invariant {self.number}) at {self.at:.3f} s: {self.text}"
 
 
 class Check:
@@ -37,15 +61,15 @@ class Check:
 
     name: ClassVar[str]
     """What a failure is reported under."""
-    rule: ClassVar[str]
-    """The invariant in a sentence."""
+    rules: ClassVar[dict[int, str]]
+    """The invariants, each in a sentence, by number."""
 
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def fail(self, text: str) -> None:
-        """Report a violation."""
-        raise ViolationError(self.name, text, self.world.now)
+    def fail(self, number: int, text: str) -> None:
+        """Report a violation of the invariant `number`."""
+        raise ViolationError(self.name, number, text, self.world.now)
 
     def started(self, process: Process) -> None:
         """It has recovered from its disk, and takes its first turn soon."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from raft_io import AppendEntriesReply, Message, NodeId, RequestVote, RequestVoteReply
 from raft_io.testing.checks.base import Check
 from raft_io.testing.process import Process
@@ -15,10 +17,10 @@ class Durability(Check):
     """Figure 2 of the paper: terms, votes and entries are on stable storage before anybody hears of them."""
 
     name = "durability"
-    rule = (
-        "A node's term, vote and entries are durable before a message says so, and a log that is opened "
-        "again holds all that was durable."
-    )
+    rules: ClassVar = {
+        17: "A node's term, vote and entries are durable before a message says so.",
+        18: "A log that is opened again holds all that was durable.",
+    }
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -27,16 +29,16 @@ class Durability(Check):
     def sending(self, process: Process, target: NodeId, message: Message) -> None:
         state = process.log.disk.state
         if state.term < message.term:
-            self.fail(f"node {process.id} may forget the term of {message}: {state}")
+            self.fail(17, f"node {process.id} may forget the term of {message}: {state}")
         if state.term > message.term:
             return
         if isinstance(message, RequestVote):
             if state.voted_for != process.id:
-                self.fail(f"node {process.id} sends {message} before its own vote is durable: {state}")
+                self.fail(17, f"node {process.id} sends {message} before its own vote is durable: {state}")
         elif isinstance(message, RequestVoteReply):
             if message.vote_granted and state.voted_for != target:
                 self.fail(
-                    f"node {process.id} sends {message} to {target} before the vote is durable: {state}"
+                    17, f"node {process.id} sends {message} to {target} before the vote is durable: {state}"
                 )
         elif isinstance(message, AppendEntriesReply) and message.success:
             now, disk = process.log.now, process.log.disk
@@ -48,7 +50,7 @@ class Durability(Check):
                 self.world.history.terms[index - 1] if index <= now.base else now.terms[index - now.base - 1]
             )
             if index > disk.last or not disk.holds(index, term):
-                self.fail(f"node {process.id} sends {message}; on its disk the log ends at {disk.last}")
+                self.fail(17, f"node {process.id} sends {message}; on its disk the log ends at {disk.last}")
 
     def stopped(self, process: Process, power: bool) -> None:
         self.left[process.id] = (process.log.now, process.log.disk, process.log.same)
@@ -60,15 +62,15 @@ class Durability(Check):
         now, disk, same = left
         found = process.log.now
         if found.state.term < disk.state.term:
-            self.fail(f"node {process.id} is back with {found.state}; {disk.state} was durable")
+            self.fail(18, f"node {process.id} is back with {found.state}; {disk.state} was durable")
         if found.state.term == disk.state.term and disk.state.voted_for not in (None, found.state.voted_for):
-            self.fail(f"node {process.id} is back with {found.state}; {disk.state} was durable")
+            self.fail(18, f"node {process.id} is back with {found.state}; {disk.state} was durable")
         if found.last < min(same, disk.last):
-            self.fail(f"node {process.id} is back with a log up to {found.last}; {same} was durable")
+            self.fail(18, f"node {process.id} is back with a log up to {found.last}; {same} was durable")
         for index in range(found.base + 1, found.last + 1):
             term = found.terms[index - found.base - 1]
             was_durable = index <= disk.last and disk.holds(index, term)
             if index <= same and not was_durable:
-                self.fail(f"node {process.id} is back with another entry at {index} than the durable one")
+                self.fail(18, f"node {process.id} is back with another entry at {index} than the durable one")
             if not was_durable and not (index <= now.last and now.holds(index, term)):
-                self.fail(f"node {process.id} is back with an entry at {index} that it never had")
+                self.fail(18, f"node {process.id} is back with an entry at {index} that it never had")

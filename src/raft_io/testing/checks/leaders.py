@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from raft_io import (
     AppendEntries,
     InstallSnapshot,
@@ -26,11 +28,15 @@ class Leaders(Check):
     """Election safety (paper, section 5.2), by what nodes say of themselves, and by who voted for whom."""
 
     name = "one leader a term"
-    rule = (
-        "A term has at most one leader. A quorum of different voters voted for it, each for nobody else "
-        "in that term, by the membership that its log held when it stood. Who has no vote, by what is "
-        "committed, does not lead."
-    )
+    rules: ClassVar = {
+        1: "A term has at most one leader.",
+        2: "A node votes for one candidate in a term.",
+        3: (
+            "A leader was elected by a quorum of different voters, by the membership that its log held "
+            "when it stood; its own vote is durable."
+        ),
+        4: "Who has no vote, by what is committed, does not lead.",
+    }
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -52,7 +58,7 @@ class Leaders(Check):
     def _vote(self, term: Term, voter: NodeId, candidate: NodeId) -> None:
         known = self.votes.setdefault((term, voter), candidate)
         if known != candidate:
-            self.fail(f"node {voter} votes for {candidate} in term {term}; it has voted for {known}")
+            self.fail(2, f"node {voter} votes for {candidate} in term {term}; it has voted for {known}")
 
     def turned(self, process: Process) -> None:
         node = process.driver.node
@@ -64,9 +70,9 @@ class Leaders(Check):
         if known == leader:
             return
         if known is not None:
-            self.fail(f"node {leader} leads term {term}, and so does {known}")
+            self.fail(1, f"node {leader} leads term {term}, and so does {known}")
         if leader != process.id:
-            self.fail(f"node {process.id} speaks as leader {leader} of term {term}")
+            self.fail(1, f"node {process.id} speaks as leader {leader} of term {term}")
         self.leaders[term] = leader
         self._elected(process, term)
 
@@ -78,12 +84,14 @@ class Leaders(Check):
             # Nobody was asked: it decides alone.
             membership = self.world.membership_of(process)
         if not is_quorum(membership, voters):
-            self.fail(f"node {process.id} leads term {term} by the votes of {sorted(voters)}: {membership}")
+            self.fail(
+                3, f"node {process.id} leads term {term} by the votes of {sorted(voters)}: {membership}"
+            )
         changes = process.log.now.changes
         committed = not changes or changes[-1][0] <= process.driver.node.commit_index
         if committed and not decides(membership, process.id):
             # By a change that is not committed it may: nobody else might be able to (thesis, section 4.2.2).
-            self.fail(f"node {process.id} leads term {term}, and has no vote: {membership}")
+            self.fail(4, f"node {process.id} leads term {term}, and has no vote: {membership}")
         state = process.log.disk.state
         if (state.term, state.voted_for) != (term, process.id) and state.term <= term:
-            self.fail(f"node {process.id} leads term {term}, but its own vote is not durable: {state}")
+            self.fail(3, f"node {process.id} leads term {term}, but its own vote is not durable: {state}")

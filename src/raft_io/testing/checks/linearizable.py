@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from raft_io.testing.checks.base import Check
 from raft_io.testing.linearizability import check
 
@@ -13,10 +15,12 @@ class Linearizable(Check):
     that have a model, as that of the store."""
 
     name = "linearizability"
-    rule = "Key by key, there is an order of all operations, in real time, that explains every answer."
+    rules: ClassVar = {
+        27: "Key by key, there is an order of all operations, in real time, that explains every answer.",
+    }
 
     def ended(self) -> None:
         history = self.world.workload.history(self.world.clients.calls)
         found = check(history) if history else None
         if found is not None:
-            self.fail(str(found))
+            self.fail(27, str(found))

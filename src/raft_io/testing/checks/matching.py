@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import ClassVar
 
 from raft_io import Index, LogEntry, Term
 from raft_io.testing.checks.base import Check
@@ -18,10 +19,12 @@ class Matching(Check):
     entry before it, for all entries ever appended, says the same, entry by entry."""
 
     name = "log matching"
-    rule = (
-        "An index and a term fix an entry and all entries before it. Terms do not decrease along a log. A "
-        "leader only appends, entries of its own term, and removes none."
-    )
+    rules: ClassVar = {
+        5: "An index and a term fix an entry and the term of the one before it, so all before it.",
+        6: "Along a log indexes follow one another and terms do not decrease.",
+        7: "A leader only appends, and entries of its own term.",
+        8: "What is committed is never removed from a log.",
+    }
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -37,19 +40,19 @@ class Matching(Check):
             fact = (before, content)
             known = self.entries.setdefault((entry.index, entry.term), fact)
             if known != fact:
-                self.fail(f"node {process.id} appends another {entry} after term {before} than others")
+                self.fail(5, f"node {process.id} appends another {entry} after term {before} than others")
             if entry.term < before:
-                self.fail(f"node {process.id} appends {entry} after an entry of term {before}")
+                self.fail(6, f"node {process.id} appends {entry} after an entry of term {before}")
             if entry.index != last:
-                self.fail(f"node {process.id} appends {entry} at {last}")
+                self.fail(6, f"node {process.id} appends {entry} at {last}")
             if node.is_leader and entry.term != node.term:
-                self.fail(f"leader {process.id} of term {node.term} appends {entry}")
+                self.fail(7, f"leader {process.id} of term {node.term} appends {entry}")
             before = entry.term
 
     def truncating(self, process: Process, first: Index) -> None:
         if process.driver.node.is_leader:
-            self.fail(f"leader {process.id} removes its entries from {first} on")
+            self.fail(7, f"leader {process.id} removes its entries from {first} on")
         image, history = process.log.now, self.world.history
         for index in range(first, min(image.last, history.known) + 1):
             if image.holds(index, history.terms[index - 1]):
-                self.fail(f"node {process.id} removes entry {index}, which is committed")
+                self.fail(8, f"node {process.id} removes entry {index}, which is committed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from raft_io import FollowerStatus, Index, Membership, NodeId, Term
 from raft_io.testing.checks.base import Check
 from raft_io.testing.process import Process
@@ -17,11 +19,16 @@ class Monotone(Check):
     """Within a life of a node, and for its term and vote over all of them."""
 
     name = "monotone"
-    rule = (
-        "A node's term, its commit index and what it has applied never decrease, and it votes once in a "
-        "term. What a leader knows of a follower's log never decreases in its term, and that follower "
-        "has it."
-    )
+    rules: ClassVar = {
+        15: (
+            "A node's term, its commit index and what it has applied never decrease, and no more is "
+            "applied than is committed."
+        ),
+        16: (
+            "What a leader knows of a follower's log never decreases in its term, and is on that "
+            "follower's disk."
+        ),
+    }
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -35,7 +42,7 @@ class Monotone(Check):
         before = self.seen.get(process.id)
         node = process.driver.node
         if before is not None and not process.fresh and node.term < process.log.disk.state.term:
-            self.fail(f"node {process.id} starts with term {node.term}")
+            self.fail(15, f"node {process.id} starts with term {node.term}")
         self.seen[process.id] = (node.term, node.commit_index, node.last_applied, process.machine.place)
 
     def turned(self, process: Process) -> None:
@@ -45,10 +52,11 @@ class Monotone(Check):
         if now != before:
             if now[0] < before[0] or now[1] < before[1] or now[2] < before[2] or now[3] < before[3]:
                 self.fail(
-                    f"node {process.id} goes from {before} back to {now} (term, commit, applied, commands)"
+                    15,
+                    f"node {process.id} goes from {before} back to {now} (term, commit, applied, commands)",
                 )
             if now[2] > now[1]:
-                self.fail(f"node {process.id} has applied {now[2]}, but {now[1]} is committed")
+                self.fail(15, f"node {process.id} has applied {now[2]}, but {now[1]} is committed")
             self.seen[process.id] = now
         if node.is_leader:
             self.turns += 1
@@ -65,7 +73,7 @@ class Monotone(Check):
         for follower in status.followers:
             index = follower.match_index
             if index < match.get(follower.id, 0):
-                self.fail(f"leader {process.id} forgets how far {follower.id} is: {follower}")
+                self.fail(16, f"leader {process.id} forgets how far {follower.id} is: {follower}")
             match[follower.id] = index
             self._has(process, follower, status.term)
 
@@ -77,11 +85,11 @@ class Monotone(Check):
         if index <= image.base:
             return
         if index > image.last:
-            self.fail(f"leader {process.id} believes {follower} to have more than it has itself")
+            self.fail(16, f"leader {process.id} believes {follower} to have more than it has itself")
         known = image.terms[index - image.base - 1]
         if not any(
             disk.state.term > term or (index <= disk.last and disk.holds(index, known)) for disk in disks
         ):
             self.fail(
-                f"leader {process.id} believes {follower}; on its disk the log ends before, or is another"
+                16, f"leader {process.id} believes {follower}; on its disk the log ends before, or is another"
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from raft_io.testing.checks.base import Check
 from raft_io.testing.clients import Call
 from raft_io.testing.world import World
@@ -14,10 +16,11 @@ class RealTime(Check):
     acknowledged before it began (Herlihy and Wing)."""
 
     name = "real time"
-    rule = (
-        "A command takes a place after all that were acknowledged before it was asked for; a read is "
-        "served by a state that has them. What was refused was not applied."
-    )
+    rules: ClassVar = {
+        24: "A command takes a place after all that were acknowledged before it was asked for, and keeps it.",
+        25: "A read is served by a state that has all that was acknowledged before it began.",
+        26: "What was refused was not applied.",
+    }
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -27,14 +30,14 @@ class RealTime(Check):
         if call.is_read:
             if call.place < call.floor:
                 self.fail(
-                    f"a stale read: {call} at {call.place}, {call.floor} was acknowledged before it began"
+                    25, f"a stale read: {call} at {call.place}, {call.floor} was acknowledged before it began"
                 )
         else:
             place = self.world.ledger.places.get(call.tag)
             if place is None:
-                self.fail(f"{call} is acknowledged, but was applied nowhere")
+                self.fail(24, f"{call} is acknowledged, but was applied nowhere")
             elif place <= call.floor:
-                self.fail(f"{call} at {place}, but {call.floor} was acknowledged before it began")
+                self.fail(24, f"{call} at {place}, but {call.floor} was acknowledged before it began")
 
     def ended(self) -> None:
         ledger = self.world.ledger
@@ -43,6 +46,6 @@ class RealTime(Check):
                 continue
             place = ledger.places.get(call.tag, 0)
             if call.outcome == "acknowledged" and place != call.place:
-                self.fail(f"{call} was acknowledged at {call.place}, and is at {place}")
+                self.fail(24, f"{call} was acknowledged at {call.place}, and is at {place}")
             if call.outcome == "refused" and place and not call.unknown:
-                self.fail(f"{call} was refused, and is at {place}")
+                self.fail(26, f"{call} was refused, and is at {place}")
