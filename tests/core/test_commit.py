@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from tests.support import (
     MEMBERSHIP,
@@ -188,6 +190,24 @@ def drained(sizes: list[int], budget: int) -> list[list[int]]:
 )
 def test_the_budget_of_a_drain(sizes: list[int], budget: int, rounds: list[list[int]]) -> None:
     assert drained(sizes, budget) == rounds
+
+
+@pytest.mark.parametrize("size", [1, 50, 1000])
+def test_a_small_budget_does_not_read_the_log_again_and_again(size: int) -> None:
+    class Counting(TracingLog):
+        read = 0
+
+        def entries(self, first: int, last: int) -> Sequence[LogEntry]:
+            found = super().entries(first, last)
+            self.read += len(found)
+            return found
+
+    log = Counting()
+    node = RaftNode(paper(1, [2, 3]).replace(max_apply_bytes=100), log)
+    receive(node, AppendEntries(1, 2, 0, 0, [LogEntry(1, index, bytes(size)) for index in range(1, 201)], 0))
+    log.read = 0
+    assert applied(heartbeat(node, prev=(200, 1), commit=200)) == list(range(1, 201))
+    assert log.read < 2 * 200 + 10
 
 
 def test_a_budget_spent_at_a_page_of_the_log() -> None:

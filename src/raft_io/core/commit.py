@@ -70,7 +70,7 @@ def emit_applies(st: State, actions: list[Action]) -> None:
     taken = False
     while st.last_applied < last:
         first = st.last_applied + 1
-        for entry in st.log.entries(first, min(last, first + _PAGE - 1)):
+        for entry in st.log.entries(first, min(last, first + _page(st, first, budget) - 1)):
             assert entry.index == st.last_applied + 1, "the log holds what is committed"
             if entry.kind is NORMAL:
                 size = len(entry.command)
@@ -84,8 +84,16 @@ def emit_applies(st: State, actions: list[Action]) -> None:
                 _tell_membership(entry, actions)
             st.last_applied = entry.index
         assert st.last_applied >= first, "the log holds what is committed"
-        if st.max_apply_bytes > 0 and budget <= 0:
-            return
+
+
+def _page(st: State, first: i64, budget: i64) -> i64:
+    """How many entries to read at once. They tend to be of one size, and what goes beyond the limit would be
+    read again for every drain."""
+    if st.max_apply_bytes == 0:
+        return _PAGE
+    head = st.log.entry(first)
+    assert head is not None, "the log holds what is committed"
+    return max(min(budget // max(len(head.command), 1), _PAGE), 1)
 
 
 def _tell_membership(entry: LogEntry, actions: list[Action]) -> None:

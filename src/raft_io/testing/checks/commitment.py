@@ -32,7 +32,7 @@ class Commitment(Check):
         super().__init__(world)
         self.commit: dict[NodeId, Index] = {}
         self.leads: dict[NodeId, Term] = {}
-        """In which term each node leads; of one that has stepped down in this turn, in which it did before."""
+        """In which term each node leads; of one that stepped down in this turn, in which it did."""
         self.went_by: dict[NodeId, Membership] = {}
         """The membership after each node's last turn: what was committed early in a turn was so by that."""
 
