@@ -338,6 +338,16 @@ def test_a_follower_tells_those_who_come_back_but_only_while_it_hears_a_leader()
     assert known.removal(2) == 0
 
 
+def test_who_catches_up_does_not_turn_its_own_leader_away() -> None:
+    # The leader was let in again by an entry that this node is yet to be sent.
+    raft = node(log_of((1, Membership([1, 2, 9])), (2, Membership([1, 2]))))
+    known = members(raft, configured=False)
+    raft.step(Receive(AppendEntries(2, 9, 2, 1, (), 2)))
+    assert raft.leader == 9
+    assert known.removal(9) == 0
+    assert known.objection(hello(9, 99)) is None
+
+
 def test_where_nobody_was_ever_removed_nobody_is_told_so() -> None:
     assert members(node()).removal(9) == 0
     assert members(elect(RaftNode(RaftConfig(1)))).removal(9) == 0

@@ -224,9 +224,9 @@ class Members:
     def removal(self, node: NodeId) -> Index:
         """The index of the committed membership entry by which `node` is no member; `0` unless there is one,
         and this node leads or follows. The leader alone would not do: who was away may know none that leads
-        now."""
+        now. Whom this node follows is a member, by an entry that has yet to come from it."""
         raft = self._node
-        if raft.leader is None or node in everyone(raft.membership):
+        if raft.leader is None or raft.leader == node or node in everyone(raft.membership):
             return 0
         index = membership_index(raft)
         return index if index <= raft.commit_index and not raft.membership.outgoing else 0
