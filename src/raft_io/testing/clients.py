@@ -19,6 +19,9 @@ __all__ = ["Call", "Clients"]
 
 MAX_ATTEMPTS: Final = 20
 
+TRIES: Final = 100
+"""How often a workload is asked for a read."""
+
 HURRY: Final = 0.1
 """Share of the usual time to think of who is in a hurry."""
 
@@ -105,6 +108,8 @@ class Clients:
         self.working = True
         self.hurry = False
         """Whether they hardly think."""
+        self.reading = False
+        """Whether they only read, if the workload has reads."""
         load = world.plan.load
         self._rngs = [stream(world.plan.seed, "client", client) for client in range(load.clients)]
         self._open: dict[_Attempt, None] = {}
@@ -125,6 +130,10 @@ class Clients:
             return
         world, rng = self.world, self._rngs[client]
         operation = world.workload.next(rng, client)
+        for _ in range(TRIES if self.reading else 0):
+            if operation.query is not None:
+                break
+            operation = world.workload.next(rng, client)
         tag = (len(self.calls) + 1).to_bytes(TAG, "big")
         keyed = operation.command is not None and rng.random() < world.plan.load.keyed
         call = Call(client, operation, tag, b"key" + tag if keyed else None, world.now)

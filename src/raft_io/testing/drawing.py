@@ -102,6 +102,7 @@ def _network(rng: random.Random) -> Network:
 RATES: Final[dict[str, float]] = {
     **dict.fromkeys(("partition", "one-way", "isolate", "deaf", "mute", "bridge", "cut-link", "flap"), 4.0),
     **dict.fromkeys(("slow-link", "lossy"), 3.0),
+    "echo": 6.0,
     "reconnect": 20.0,
     "crash": 8.0,
     "kill": 8.0,
@@ -123,6 +124,7 @@ RATES: Final[dict[str, float]] = {
 AMOUNTS: Final = {
     "lossy": (0.05, 0.2, 0.5),
     "slow-link": (0.02, 0.1, 0.4),
+    "echo": (0.3, 1.0, 3.0, 10.0),
     "slow-disk": (0.01, 0.1, 0.5),
     "drift": (0.2, 0.5, 2.0, 5.0),
 }

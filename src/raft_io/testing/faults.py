@@ -147,6 +147,23 @@ def slow_link(world: World, fault: Fault) -> Undo:
     return undo
 
 
+def echo(world: World, fault: Fault) -> Undo:
+    """Some of what a node sends and is sent arrives again, up to `amount` seconds later."""
+    node = _node(world, fault.who)
+    if node is None:
+        return None
+    echoing = [c for pair, c in world.network.connections.items() if node.id in pair]
+    before = [c.echo for c in echoing]
+    for connection in echoing:
+        connection.echo = fault.amount
+
+    def undo() -> None:
+        for connection, value in zip(echoing, before, strict=True):
+            connection.echo = value
+
+    return undo
+
+
 def lossy(world: World, fault: Fault) -> Undo:
     """A share of all frames is lost, doubled, and overtaken."""
     connections = list(world.network.connections.values())
@@ -401,7 +418,7 @@ def snapshot(world: World, fault: Fault) -> Undo:
 KINDS: Final[dict[str, Callable[[World, Fault], Undo]]] = {
     kind.__name__.replace("_", "-"): kind
     for kind in (
-        *(partition, one_way, isolate, deaf, mute, bridge, cut_link, flap, slow_link, lossy, reconnect),
+        *(partition, one_way, isolate, deaf, mute, bridge, cut_link, flap, slow_link, echo, lossy, reconnect),
         *(crash, kill, crash_between, crash_all, rolling, pause, wipe),
         *(drift, wall_jump),
         *(io_error, full_disk, slow_disk, hung_disk, rot),

@@ -15,6 +15,9 @@ __all__ = ["Connection", "Network"]
 STALE: Final = 2.0
 """Seconds, at most, for which what a broken connection still held may be read."""
 
+ECHOED: Final = 0.3
+"""Share of the frames that arrive a second time, on a connection that echoes."""
+
 Frames = list[bytes]
 
 
@@ -22,7 +25,7 @@ Frames = list[bytes]
 class Connection:
     """From one node to another. Faults add to its numbers and take away again what they added."""
 
-    __slots__ = ("cuts", "doubled", "epoch", "last", "late", "lost", "slow")
+    __slots__ = ("cuts", "doubled", "echo", "epoch", "last", "late", "lost", "slow")
 
     def __init__(self, conditions: Conditions) -> None:
         self.cuts = 0
@@ -31,6 +34,8 @@ class Connection:
         self.lost = conditions.lost
         self.doubled = conditions.doubled
         self.late = conditions.late
+        self.echo = 0.0
+        """Seconds, at most, after which some frames arrive a second time; `0`: none does."""
         self.epoch = 0
         """Counts the connections that were made, one after the other."""
         self.last = 0.0
@@ -77,6 +82,8 @@ class Network:
             self._send(source, target, connection, frame)
             if connection.doubled and random() < connection.doubled:
                 self._send(source, target, connection, frame)
+            if connection.echo and random() < ECHOED:
+                self._echo(source, target, connection, frame)
 
     def _send(self, source: NodeId, target: NodeId, connection: Connection, frame: bytes) -> None:
         conditions = self._conditions
@@ -87,6 +94,13 @@ class Network:
             when += 20 * delay
         else:
             when = connection.last = max(when, connection.last)
+        if self.saw is not None:
+            self.saw(source, target, frame, when)
+        self.under_way += 1
+        self._timeline.at(when, self._arrive, source, target, connection.epoch, frame)
+
+    def _echo(self, source: NodeId, target: NodeId, connection: Connection, frame: bytes) -> None:
+        when = self._timeline.now + connection.echo * self._rng.random()
         if self.saw is not None:
             self.saw(source, target, frame, when)
         self.under_way += 1
@@ -141,4 +155,5 @@ class Network:
         for (source, target), connection in self.connections.items():
             connection.cuts = 0
             connection.slow = connection.lost = connection.doubled = connection.late = 0.0
+            connection.echo = 0.0
             self.reconnect(source, target)

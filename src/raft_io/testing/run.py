@@ -125,8 +125,9 @@ def _run(
 
 
 def _do_without(world: World) -> None:
-    """A quorum elects a leader and serves clients, whoever else is missing."""
+    """A quorum elects a leader and serves reads, whoever else is missing, also if nobody writes."""
     clients = world.clients
+    clients.reading = True
     served = clients.count + SERVED
     end = world.now + PATIENCE
     missing = world.leave_out()
@@ -136,6 +137,7 @@ def _do_without(world: World) -> None:
             text = f"a quorum does not serve {PATIENCE:g} s after the last fault, without {names}"
             raise ViolationError.of_run(PROGRESS, f"{text}: {_story(world)}", world.now)
         world.run(0.5)
+    clients.reading = False
     for process in missing:
         process.held_down -= 1
 

@@ -136,6 +136,8 @@ class World:
         """Keep down as many nodes as the cluster can do without."""
         order = list(self.processes.values())
         stream(self.plan.seed, "missing").shuffle(order)
+        # What a leader leaves behind is for the next one to commit.
+        order.sort(key=lambda process: process is not self.leader)
         out: list[Process] = []
         whole = {process.id for process in order if not process.is_lost}
         for process in order:
