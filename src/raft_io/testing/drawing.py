@@ -109,6 +109,7 @@ RATES: Final[dict[str, float]] = {
     "crash-between": 12.0,
     "crash-all": 1.0,
     "rolling": 1.0,
+    "reconfigure": 1.0,
     "pause": 8.0,
     "wipe": 1.5,
     **dict.fromkeys(("drift", "wall-jump"), 3.0),
@@ -133,7 +134,7 @@ AMOUNTS: Final = {
 OFTEN: Final = frozenset({"change", "transfer", "crash", "crash-between"})
 """Kinds that most runs have."""
 
-NO_DRIFT: Final = frozenset({"drift"})
+NO_LEASES: Final = frozenset({"drift", "reconfigure"})
 """Kinds that break what leases go by."""
 
 
@@ -143,7 +144,7 @@ def _faults(rng: random.Random, nodes: int, steady: bool) -> tuple[Fault, ...]:
     faults: list[Fault] = []
     for kind, rate in RATES.items():
         wanted = rng.random() < (max(share, 0.5) if kind in OFTEN else share)
-        if not wanted or (steady and kind in NO_DRIFT):
+        if not wanted or (steady and kind in NO_LEASES):
             continue
         when = 1.0
         while True:
@@ -164,6 +165,8 @@ def _fault(rng: random.Random, kind: str, when: float, nodes: int) -> list[Fault
         amount = float(rng.randrange(1, 2 ** (nodes + 1)))
     elif kind == "crash-between":
         amount = float(rng.randrange(12))
+    elif kind == "reconfigure":
+        amount = float(rng.randrange(2))
     elif kind in AMOUNTS:
         amount = rng.choice(AMOUNTS[kind])
     elif kind == "wall-jump":

@@ -243,6 +243,12 @@ def _restart_once(world: World, node: Process) -> None:
         node.stop(power=False)
 
 
+def reconfigure(world: World, fault: Fault) -> Undo:
+    """Every node is restarted, one after the other, with pre-votes (`amount` 1) or without."""
+    world.options["pre_vote"] = fault.amount > 0
+    return rolling(world, fault)
+
+
 def pause(world: World, fault: Fault) -> Undo:
     """A process stands still for a while; its clock does not."""
     node = _node(world, fault.who)
@@ -419,7 +425,7 @@ KINDS: Final[dict[str, Callable[[World, Fault], Undo]]] = {
     kind.__name__.replace("_", "-"): kind
     for kind in (
         *(partition, one_way, isolate, deaf, mute, bridge, cut_link, flap, slow_link, echo, lossy, reconnect),
-        *(crash, kill, crash_between, crash_all, rolling, pause, wipe),
+        *(crash, kill, crash_between, crash_all, rolling, reconfigure, pause, wipe),
         *(drift, wall_jump),
         *(io_error, full_disk, slow_disk, hung_disk, rot),
         *(change, join, transfer, snapshot),

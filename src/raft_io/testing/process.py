@@ -114,10 +114,9 @@ class Process:
         return Greeting(CLUSTER_ID, self.id, self.incarnation, self.address, joining)
 
     def _config(self) -> RaftConfig:
-        plan = self.world.plan
-        first = range(1, plan.voters + 1)
+        first = range(1, self.world.plan.voters + 1)
         config = RaftConfig.joining(self.id) if self.joins else RaftConfig(self.id, first)
-        return config.replace(seed=self._rng.getrandbits(32), **plan.options)
+        return config.replace(seed=self._rng.getrandbits(32), **self.world.options)
 
     def start(self) -> None:
         """Start the process. What is wrong with its disk is in `broken` afterwards."""

@@ -14,7 +14,9 @@ from raft_io.kv.store import KeyValueStore
 from raft_io.server import StateMachine, sessions
 from raft_io.testing.checks import ALL, ViolationError
 from raft_io.testing.checks.base import CALM, CRASH, PROGRESS
-from raft_io.testing.plan import Plan
+from raft_io.testing.faults import KINDS
+from raft_io.testing.plan import Fault, Plan
+from raft_io.testing.timeline import stream
 from raft_io.testing.watcher import Watcher
 from raft_io.testing.workload import StoreWorkload, Workload
 from raft_io.testing.world import World
@@ -130,6 +132,7 @@ def _do_without(world: World) -> None:
     clients.reading = True
     served = clients.count + SERVED
     end = world.now + PATIENCE
+    _interrupt(world)
     missing = world.leave_out()
     while clients.count < served:
         if world.now >= end:
@@ -140,6 +143,21 @@ def _do_without(world: World) -> None:
     clients.reading = False
     for process in missing:
         process.held_down -= 1
+
+
+def _interrupt(world: World) -> None:
+    """Have the leader begin something that it will not see the end of; or restart everybody, with pre-votes
+    if there were none."""
+    rng = stream(world.plan.seed, "interrupt")
+    kind = rng.choice(("", "change", "change", "transfer", "restart"))
+    if kind == "restart":
+        world.options["pre_vote"] = True
+        for process in world.processes.values():
+            process.stop(power=False)
+    elif kind:
+        node = rng.choice(world.plan.nodes)
+        KINDS[kind](world, Fault(world.now, kind, 0, node, 0.0, float(rng.randrange(1, 1000))))
+    world.run(rng.uniform(0.0, 0.03))
 
 
 def _recover(world: World) -> None:

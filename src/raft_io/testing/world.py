@@ -58,6 +58,8 @@ class World:
         self.initial = Membership(range(1, plan.voters + 1))
         self.history = History(self.initial)
         self.healed = False
+        self.options = dict(plan.options)
+        """What nodes are configured with that start now."""
         self.injected = 0
         """Faults that have happened."""
         self.watcher = watcher if watcher is not None else Watcher()
