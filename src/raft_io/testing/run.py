@@ -134,10 +134,10 @@ def _run(
 def _do_without(world: World) -> None:
     """A quorum elects a leader and serves reads, whoever else is missing, also if nobody writes."""
     clients = world.clients
+    _interrupt(world)
     clients.reading = True
     served = clients.count + SERVED
     end = world.now + PATIENCE
-    _interrupt(world)
     missing = world.leave_out()
     while clients.count < served:
         if world.now >= end:
@@ -151,16 +151,20 @@ def _do_without(world: World) -> None:
 
 
 def _interrupt(world: World) -> None:
-    """Have the leader begin something that it will not see the end of; or restart everybody, with pre-votes
-    if there were none."""
+    """Have the leader begin something that it will not see the end of; or let one node fall behind and
+    restart everybody, with pre-votes if there were none."""
     rng = stream(world.plan.seed, "interrupt")
-    kind = rng.choice(("", "change", "change", "transfer", "restart"))
+    kind = rng.choice(("", "change", "change", "transfer", "restart", "restart"))
+    node = rng.choice(world.plan.nodes)
     if kind == "restart":
+        mend = KINDS["isolate"](world, Fault(world.now, "isolate", node, 0, 0.0))
+        world.run(rng.uniform(0.0, 3.0))
+        if mend is not None:
+            mend()
         world.options["pre_vote"] = True
         for process in world.processes.values():
             process.stop(power=False)
     elif kind:
-        node = rng.choice(world.plan.nodes)
         KINDS[kind](world, Fault(world.now, kind, 0, node, 0.0, float(rng.randrange(1, 1000))))
     world.run(rng.uniform(0.0, 0.03))
 
