@@ -45,7 +45,8 @@ def draw(seed: int) -> Plan:
         slow_disk=rng.choice((0.0, 0.01, 0.05)),
         skew=rng.choice((0.0, 0.5, 10.0)),
         drift=LEASED_DRIFT[options["lease_margin"]] if steady else rng.choice((0.0, 0.01, 0.1)),
-        max_sessions=rng.choice((1024, 1024, 2, 4)),
+        # Few enough that some are forgotten, not so few that every entry makes another one be forgotten.
+        max_sessions=rng.choice((1024, 1024, max(voters - 1, 2), voters + 1)),
         max_keys=max_keys,
         load=Load(
             clients=clients,

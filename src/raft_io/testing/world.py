@@ -135,11 +135,16 @@ class World:
                 process.pause(paused=False)
 
     def leave_out(self) -> list[Process]:
-        """Keep down as many nodes as the cluster can do without."""
+        """Let the power of the leader fail, and keep down as many nodes as the cluster can do without: the
+        leader, whose successor has to commit what it leaves behind, or others."""
+        rng = stream(self.plan.seed, "missing")
         order = list(self.processes.values())
-        stream(self.plan.seed, "missing").shuffle(order)
-        # What a leader leaves behind is for the next one to commit.
-        order.sort(key=lambda process: process is not self.leader)
+        rng.shuffle(order)
+        leader = self.leader
+        if leader is not None:
+            leader.stop(power=True)
+            if rng.random() < 0.5:
+                order.sort(key=lambda process: process is not leader)
         out: list[Process] = []
         whole = {process.id for process in order if not process.is_lost}
         for process in order:

@@ -38,7 +38,8 @@ class Changes(Check):
             commit = max(node.commit_index, world.history.known)
             if image.changes and image.changes[-1][0] > commit:
                 self.fail(19, f"leader {process.id} begins {after} before {before} is committed")
-            if not (commit and image.holds(commit, node.term)) and not _alone(before, process.id):
+            own = any(index and image.holds(index, node.term) for index in (node.commit_index, commit))
+            if not own and not _alone(before, process.id):
                 self.fail(19, f"leader {process.id} begins {after}, and has committed nothing in its term")
             if before.outgoing:
                 if after.outgoing or after.voters != before.voters:
