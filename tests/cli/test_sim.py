@@ -68,14 +68,14 @@ def test_a_failure_is_told_kept_shrunk_and_shown(capsys: pytest.CaptureFixture[s
     kept, page = tmp_path / "kept.jsonl", tmp_path / "page.html"
     assert main(["sim", "--seeds", "1", "--from", "5", "--failures", str(kept)]) == 5
     captured = capsys.readouterr()
-    assert "seed 5: crash: crash at" in captured.err
+    assert "seed 5: crash: crash (invariant 30) at" in captured.err
     assert "the seventh" in captured.err.replace("\n", " ")
     assert "1 failed" in captured.out
     assert Plan.from_json(kept.read_text().strip()) == draw(5)
     assert main(["sim", "--plan", str(kept), "--shrink", "--trace", str(page)]) == 5
     out = capsys.readouterr().out
     assert "\n  " not in out, "no fault is needed for it"
-    assert "failed: crash at" in out
+    assert "failed: crash (invariant 30) at" in out
     assert "the seventh" in page.read_text()
 
 

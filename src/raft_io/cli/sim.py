@@ -158,8 +158,11 @@ def _show(outcome: Outcome) -> None:
     plan = outcome.plan
     print(f"seed {plan.seed}: {plan.voters} voters, {plan.spares} spares, {plan.load.clients} clients")
     print(f"options: {', '.join(f'{name}={value}' for name, value in plan.options.items())}")
-    for fault in plan.faults:
+    happened = [fault for fault in plan.faults if fault.at <= outcome.seconds]
+    for fault in happened:
         print(f"  {fault}")
+    if len(happened) < len(plan.faults):
+        print(f"  (and {len(plan.faults) - len(happened)} faults that were planned for later)")
     print(
         f"{outcome.seconds:.1f} simulated seconds, {outcome.operations} operations, {outcome.messages} "
         f"messages, {outcome.faults} faults, digest {outcome.digest}"

@@ -16,6 +16,19 @@ __all__ = ["TICK", "Fault", "Load", "Network", "Plan"]
 TICK: Final = 0.025
 """Seconds of a tick."""
 
+BETWEEN: Final = frozenset({"cut-link", "flap", "reconnect"})
+"""Kinds of faults that are about two nodes."""
+
+EVERYWHERE: Final = frozenset(
+    {"partition", "one-way", "lossy", "crash-all", "rolling", "reconfigure", "change"}
+)
+"""Kinds of faults that are about no node alone."""
+
+INSTANT: Final = frozenset(
+    ("reconnect", "crash-between", "crash-all", "wall-jump", "change", "join", "transfer", "snapshot")
+)
+"""Kinds of faults that do not last."""
+
 LEADER: Final = 0
 """Instead of a node: whoever leads when it happens."""
 
@@ -39,8 +52,24 @@ class Fault:
     amount: float = 0.0
 
     def __str__(self) -> str:
-        whom = f", {self.whom}" if self.whom else ""
-        return f"{self.at:.3f} {self.kind}({self.who}{whom}) for {self.lasts:.3f} s, {self.amount:.3g}"
+        return f"{self.at:.3f} {self.text}"
+
+    @property
+    def text(self) -> str:
+        """What happens, to whom and for how long, without when."""
+        who = f"node {self.who}" if self.who else "the leader"
+        words = []
+        if self.kind in BETWEEN:
+            words.append(f"{who} and node {self.whom}")
+        elif self.kind == "transfer":
+            words.append(f"to node {self.whom}")
+        elif self.kind not in EVERYWHERE:
+            words.append(who)
+        if self.amount:
+            words.append(f"{self.amount:.3g}")
+        if self.kind not in INSTANT:
+            words.append(f"for {self.lasts:.3f} s")
+        return f"{self.kind}: {', '.join(words)}" if words else self.kind
 
 
 @final

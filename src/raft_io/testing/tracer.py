@@ -9,7 +9,7 @@ from raft_io.core.messages import Message
 from raft_io.server import frames
 from raft_io.testing.checks.base import ViolationError
 from raft_io.testing.clients import Call
-from raft_io.testing.plan import Fault, Plan
+from raft_io.testing.plan import BETWEEN, Fault, Plan
 from raft_io.testing.process import Process
 from raft_io.testing.trace import (
     Called,
@@ -80,8 +80,8 @@ class Tracer(Watcher):
     # `Watcher`.
 
     def fault(self, now: float, fault: Fault) -> None:
-        nodes = tuple(node for node in (fault.who, fault.whom if "link" in fault.kind else 0) if node)
-        self._add(ShownFault(now, now + fault.lasts, f"{fault.kind}: {fault}", nodes))
+        nodes = tuple(node for node in (fault.who, fault.whom if fault.kind in BETWEEN else 0) if node)
+        self._add(ShownFault(now, now + fault.lasts, fault.text, nodes))
 
     def note(self, now: float, node: NodeId, text: str) -> None:
         self._add(MembersChanged(now, node, text))
