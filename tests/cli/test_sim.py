@@ -69,7 +69,7 @@ def test_a_failure_is_told_kept_shrunk_and_shown(capsys: pytest.CaptureFixture[s
     assert main(["sim", "--seeds", "1", "--from", "5", "--failures", str(kept)]) == 5
     captured = capsys.readouterr()
     assert "seed 5: crash: crash (invariant 30) at" in captured.err
-    assert "the seventh" in captured.err.replace("\n", " ")
+    assert "the seventh" in " ".join(captured.err.split())
     assert "1 failed" in captured.out
     assert Plan.from_json(kept.read_text().strip()) == draw(5)
     assert main(["sim", "--plan", str(kept), "--shrink", "--trace", str(page)]) == 5
