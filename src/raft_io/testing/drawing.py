@@ -50,8 +50,8 @@ def draw(seed: int) -> Plan:
         max_keys=max_keys,
         load=Load(
             clients=clients,
-            # Enough for some 1200 operations where nothing goes wrong.
-            think=SECONDS * clients / 1200,
+            # Enough for some 1200 operations where nothing goes wrong; for more where leases shall be caught.
+            think=SECONDS * clients / (1200 if not steady else 2400),
             reads=rng.choice((0.1, 0.3, 0.6)),
             keyed=rng.choice((0.0, 0.5, 1.0)),
             wanders=max_keys == MANY_KEYS,
@@ -86,7 +86,7 @@ def _options(rng: random.Random, steady: bool) -> dict[str, Any]:
     if steady:
         options["lease_reads"] = True
         options["pre_vote"] = options["check_quorum"] = True
-        options["election_timeout"] = (10, 20)
+        options["election_timeout"] = rng.choice(((10, 11), (10, 12), (10, 20)))
         options["lease_margin"] = rng.choice(tuple(LEASED_DRIFT))
     return options
 
@@ -142,6 +142,7 @@ NO_LEASES: Final = frozenset({"drift", "reconfigure"})
 def _faults(rng: random.Random, nodes: int, steady: bool) -> tuple[Fault, ...]:
     share = rng.choice((0.15, 0.3, 0.6))
     pace = rng.choice((0.3, 1.0, 2.0))
+    chained = rng.choice((0.0, 0.0, 0.3))
     faults: list[Fault] = []
     for kind, rate in RATES.items():
         wanted = rng.random() < (max(share, 0.5) if kind in OFTEN else share)
@@ -153,7 +154,17 @@ def _faults(rng: random.Random, nodes: int, steady: bool) -> tuple[Fault, ...]:
             if when >= SECONDS - 1.0:
                 break
             faults += _fault(rng, kind, when, nodes)
+            if rng.random() < chained:
+                faults.append(_next(rng, faults[-1]))
     return tuple(sorted([fault for fault in faults if fault.at < SECONDS], key=lambda fault: fault.at))
+
+
+def _next(rng: random.Random, fault: Fault) -> Fault:
+    """Another trouble of the same node, while it still has the first."""
+    kind = rng.choice(("isolate", "isolate", "deaf", "mute", "pause", "kill", "crash"))
+    lasts = rng.choice((0.05, 0.3, 1.0, 3.0)) * rng.uniform(0.5, 1.5)
+    when = fault.at + rng.uniform(0.0, max(fault.lasts, 0.3))
+    return Fault(round(when, 4), kind, fault.who, fault.whom, round(lasts, 4))
 
 
 def _fault(rng: random.Random, kind: str, when: float, nodes: int) -> list[Fault]:

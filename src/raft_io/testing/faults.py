@@ -189,11 +189,15 @@ def reconnect(world: World, fault: Fault) -> Undo:
 # Processes.
 
 
-def _hold_down(process: Process) -> Undo:
+def _hold_down(world: World, fault: Fault, process: Process) -> Undo:
+    """It comes back when its operator sees it, or, where somebody watches over it, at once."""
     process.held_down += 1
+    watched = stream(world.plan.seed, "watched", fault.at).random() < 0.5
 
     def undo() -> None:
         process.held_down -= 1
+        if watched and not process.up:
+            world.operator.revive(process)
 
     return undo
 
@@ -204,7 +208,7 @@ def crash(world: World, fault: Fault) -> Undo:
     if node is None or not node.up:
         return None
     node.stop(power=True)
-    return _hold_down(node)
+    return _hold_down(world, fault, node)
 
 
 def kill(world: World, fault: Fault) -> Undo:
@@ -213,7 +217,7 @@ def kill(world: World, fault: Fault) -> Undo:
     if node is None or not node.up:
         return None
     node.stop(power=False)
-    return _hold_down(node)
+    return _hold_down(world, fault, node)
 
 
 def crash_between(world: World, fault: Fault) -> Undo:
@@ -272,7 +276,7 @@ def wipe(world: World, fault: Fault) -> Undo:
     node.stop(power=True)
     node.wipe()
     world.operator.wanted.add(node.id)
-    return _hold_down(node)
+    return _hold_down(world, fault, node)
 
 
 # Clocks.
@@ -362,7 +366,7 @@ def rot(world: World, fault: Fault) -> Undo:
         path, offset, size = rng.choice(places)
         node.disk.rot(path, offset + rng.randrange(size))
         world.note(node.id, f"a bit of {path} has turned")
-    return _hold_down(node)
+    return _hold_down(world, fault, node)
 
 
 # Operations.

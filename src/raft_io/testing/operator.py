@@ -56,16 +56,16 @@ class Operator:
     def _look(self) -> None:
         self.world.timeline.after(ROUND, self._look)
         for process in self.world.processes.values():
-            if not process.up:
-                self._revive(process)
+            if not process.up and (self.hasty or self._rng.random() < 0.3):
+                self.revive(process)
         leader = self.world.leader
         if leader is not None and not leader.paused:
             self._step(leader)
 
-    def _revive(self, process: Process) -> None:
+    def revive(self, process: Process) -> None:
+        """Start a node, on a new disk if the one that it has is broken and others can do without it. Spares
+        that nobody wants stay down."""
         if process.held_down or (process.joins and process.fresh and process.id not in self.wanted):
-            return
-        if not self.hasty and self._rng.random() > 0.3:
             return
         if process.broken:
             if not self.world.may_lose(process):

@@ -69,7 +69,8 @@ class Process:
         plan = world.plan
         self._rng = stream(plan.seed, "node", node_id)
         self.disk = Disk(stream(plan.seed, "disk", node_id))
-        self.clock = Clock(1.0 + self._rng.uniform(-plan.drift, plan.drift))
+        # A third of the clocks is as far off as may be.
+        self.clock = Clock(1.0 + plan.drift * max(-1.0, min(1.0, self._rng.uniform(-1.5, 1.5))))
         self.skew = self._rng.uniform(-plan.skew, plan.skew)
         self.life = 0
         self.up = False
