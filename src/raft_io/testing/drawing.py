@@ -194,4 +194,7 @@ def _fault(rng: random.Random, kind: str, when: float, nodes: int) -> list[Fault
         again = when + lasts + rng.uniform(0.05, 1.0)
         killed = Fault(fault.at, kind, node, whom, fault.lasts)
         return [killed, Fault(round(again, 4), "crash", node, whom, 0.3)]
+    if kind == "snapshot" and rng.random() < 0.4:
+        soon = round(when + rng.uniform(0.0, 0.1), 4)
+        return [fault, Fault(soon, "crash-between", who, whom, 0.0, float(rng.randrange(12)))]
     return [fault]

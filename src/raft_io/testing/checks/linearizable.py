@@ -9,6 +9,9 @@ from raft_io.testing.linearizability import UndecidedError, check
 
 __all__ = ["Linearizable"]
 
+LIMIT = 200_000
+"""Steps of the search of one key: a second or less."""
+
 
 class Linearizable(Check):
     """Linearizability (Herlihy and Wing) by the answers alone: no log, no place is looked at. For workloads
@@ -22,7 +25,7 @@ class Linearizable(Check):
     def ended(self) -> None:
         history = self.world.workload.history(self.world.clients.calls)
         try:
-            found = check(history) if history else None
+            found = check(history, limit=LIMIT) if history else None
         except UndecidedError as error:
             # Invariants 24 to 26 have judged the same history, by its places.
             self.world.note(0, str(error))
