@@ -57,6 +57,7 @@ def draw(seed: int) -> Plan:
             wanders=max_keys == MANY_KEYS,
             keys=rng.choice((1, 3, 8)),
             patience=rng.choice((1.0, 3.0)),
+            longer=rng.choice((0, 0, 3000)),
         ),
         faults=_faults(rng, voters + spares, steady),
         missing=rng.random() < 0.5,

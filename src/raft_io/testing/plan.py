@@ -101,6 +101,8 @@ class Load:
     keys: int = 4
     patience: float = 2.0
     """Seconds, at most, until an attempt is given up."""
+    longer: int = 0
+    """Bytes by which some values are longer, at most."""
 
 
 @final

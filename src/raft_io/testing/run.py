@@ -102,7 +102,11 @@ def _run(
     workload: Callable[[], Workload] | None,
     watcher: Watcher | None,
 ) -> Outcome:
-    made = workload() if workload is not None else StoreWorkload(plan.load.keys, plan.load.reads)
+    made = (
+        workload()
+        if workload is not None
+        else StoreWorkload(plan.load.keys, plan.load.reads, plan.load.longer)
+    )
     failure: ViolationError | None = None
     world = World(plan, machine, made, ALL, watcher)
     try:

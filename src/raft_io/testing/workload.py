@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from raft_io.kv.batch import encode_batch
 from raft_io.kv.store import KeyValueStore
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from raft_io.testing.clients import Call
 
 __all__ = ["Operation", "StoreWorkload", "Workload", "fingerprint"]
+
+SHOWN: Final = 60
+"""Characters of a command that are shown."""
 
 
 @final
@@ -58,11 +61,13 @@ def fingerprint(machine: StateMachine) -> bytes:
 
 @final
 class StoreWorkload:
-    """Reads and writes of a few keys of the store, each write with a value of its own."""
+    """Reads and writes of a few keys of the store, each write with a value of its own, of which some are up
+    to `longer` bytes longer than they need to be."""
 
-    def __init__(self, keys: int, reads: float) -> None:
+    def __init__(self, keys: int, reads: float, longer: int = 0) -> None:
         self._keys = keys
         self._reads = reads
+        self._longer = longer
         self._count = 0
 
     def next(self, rng: random.Random, client: int) -> Operation:
@@ -73,6 +78,8 @@ class StoreWorkload:
         value = b"v%d" % self._count
         name = rng.choice(("set", "set", "append", "delete", "setnx", "getdel"))
         if name == "set":
+            if self._longer and rng.random() < 0.3:
+                value += b"." * rng.randrange(self._longer)
             return _write(name, key, [b"SET", key, value], value)
         if name == "append":
             return _write(name, key, [b"APPEND", key, b"," + value], b"," + value)
@@ -105,7 +112,7 @@ def _read(key: bytes) -> Operation:
 
 
 def _write(name: str, key: bytes, command: list[bytes], *arguments: bytes) -> Operation:
-    text = b" ".join(command).decode()
+    text = b" ".join(command)[:SHOWN].decode()
     return Operation(text, command=encode_batch([command], 2), about=(name, key, arguments))
 
 
