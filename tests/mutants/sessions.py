@@ -146,8 +146,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="retry-forgets-the-first-try",
         area=AREA,
         file="server/requests.py",
-        old="            since = request.since = self._open_keys.get(key, applied)\n",
-        new="            since = request.since = applied\n",
+        old="                request.since = self._open_keys.get(request.key, applied)\n",
+        new="                request.since = applied\n",
         bug="A retry says of itself that it was first tried now. If the key was evicted since the first try, "
         "nothing tells that it may have been applied, and it is applied a second time.",
         source="thesis, section 6.3 (a retry must be recognisable as one); "

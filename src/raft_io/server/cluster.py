@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, Protocol, TypeVar
 
-from raft_io.core.actions import MembershipChanged, MembershipCommitted
+from raft_io.core.actions import MembershipChanged
 from raft_io.core.config import RaftConfig
 from raft_io.core.events import Event
 from raft_io.core.node import RaftNode
@@ -21,8 +21,9 @@ from raft_io.server.driver import Driver, Output
 from raft_io.server.envelope import Member
 from raft_io.server.frames import Greeting
 from raft_io.server.joining import Admission, Joiner, join_fields
-from raft_io.server.membership import Members, everyone, membership_index
+from raft_io.server.membership import Members, everyone
 from raft_io.server.operator import Leading, Operator, deadline_of
+from raft_io.server.removal import PARTING, Removal
 from raft_io.server.transport import Links
 
 __all__ = ["Callbacks", "Cluster", "Owner"]
@@ -31,10 +32,6 @@ log = logging.getLogger("raft_io.server")
 
 MAX_JOINING: Final = 64
 """Requests to join that are under way; above it they are refused."""
-
-
-PARTING: Final = 0.1
-"""Seconds for which a node that was removed, and those who are rid of it, still talk."""
 
 Value = TypeVar("Value")
 
@@ -129,11 +126,7 @@ class Cluster:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._removing: asyncio.TimerHandle | None = None
-        self._removal: Index = 0
-        self._witness: NodeId | None = None
-        self._arrived = (0, 0)
-        """What had come from a leader when the timer was set: the last index, and pieces of snapshots."""
-        self._pieces = 0
+        self._removal = Removal(self.node, members, owner.config, owner.tick_interval)
         self._parting: asyncio.TimerHandle | None = None
 
     # What operations and connections need of a server.
@@ -273,7 +266,7 @@ class Cluster:
         if kind in (frames.MESSAGE, frames.FORWARD, frames.REFUSED):
             if kind == frames.MESSAGE and frames.is_counted(body) and not self.members_known.counts(peer):
                 return
-            self._pieces += frames.is_piece(kind, body)
+            self._removal.pieces += frames.is_piece(kind, body)
             self._owner.driver.receive(peer, kind, body)
             self._owner.schedule()
         elif kind == frames.CALL:
@@ -284,7 +277,8 @@ class Cluster:
             self.members_known.hear(peer, *frames.decode_members(body))
             self._relink()
         elif kind == frames.REMOVED:
-            self._check_removed(frames.decode_removed(body), peer)
+            if self._removal.told(frames.decode_removed(body), peer):
+                self._watch_removal()
         else:
             raise WireError(f"a frame of unknown type {kind}")
 
@@ -349,14 +343,10 @@ class Cluster:
                 self.members_known.changed(self._membership, change.membership)
                 self._membership = change.membership
                 self._callbacks.membership(change.membership)
-            elif isinstance(change, MembershipCommitted) and self.config.id not in everyone(
-                change.membership
-            ):
-                self._check_removed(change.index)
-        if output.changes and not node.membership.outgoing:
-            index = membership_index(node)
-            if index <= node.commit_index:
-                self._part(self.members_known.committed(index))
+        if self._removal.committed(output.changes):
+            self._watch_removal()
+        if output.changes:
+            self._part(self._removal.farewells())
         if output.members_changed:
             self.members_known.adopt(self._owner.driver.members, node.last_applied)
         leader = node.leader
@@ -376,8 +366,7 @@ class Cluster:
                 self._links.hang_up(stranger)
 
     def _part(self, farewells: dict[NodeId, bytes]) -> None:
-        """Tell those who left that they have. The connections to them stay for a moment: one of them may have
-        asked for it, and waits for the answer."""
+        """Tell those who left that they have."""
         for peer, farewell in farewells.items():
             self.post(peer, farewell)
         if farewells and self._parting is None:
@@ -389,37 +378,15 @@ class Cluster:
         self.members_known.part()
         self._relink()
 
-    def _check_removed(self, index: Index, witness: NodeId | None = None) -> None:
-        """It is said that this node is no member by the entry at `index`: its log says so, or a witness."""
-        known = self.members_known
-        if index < self._removal or not known.is_removed(index) or not known.believes(witness):
-            return
-        self._removal = index
-        self._witness = witness
-        if self._removing is None:
-            self._arm_removal()
-
-    def _arm_removal(self) -> None:
-        # A leader that is removed tells the others of it first, with its last heartbeat; and who asked
-        # this very node for its removal gets the answer. Who was added again since, and does not know it
-        # yet, hears from the leader within an election timeout.
-        ticks = max(self.config.heartbeat_interval, self.config.election_timeout[1])
-        self._arrived = (self.node.log.last_index(), self._pieces)
+    def _watch_removal(self) -> None:
         loop = asyncio.get_running_loop()
-        self._removing = loop.call_later(max(ticks * self.tick_interval, PARTING), self._remove)
+        self._removing = loop.call_later(self._removal.patience, self._look_at_removal)
 
-    def _remove(self) -> None:
-        self._removing = None
-        if not self.members_known.is_removed(self._removal) or not self.members_known.believes(self._witness):
-            self._removal = 0
-            return
-        if self._arrived != (self.node.log.last_index(), self._pieces):
-            # Nobody sends entries to a node that is no member: the one that says so may be yet to come.
-            self._arm_removal()
-            return
-        self._callbacks.removed()
-        self._owner.end(
-            RemovedError(
-                f"node {self.config.id} was removed from the cluster by the entry at {self._removal}"
-            )
-        )
+    def _look_at_removal(self) -> None:
+        verdict = self._removal.look()
+        if verdict == "wait":
+            self._watch_removal()
+        elif verdict == "end":
+            self._callbacks.removed()
+            text = f"was removed from the cluster by the entry at {self._removal.index}"
+            self._owner.end(RemovedError(f"node {self.config.id} {text}"))

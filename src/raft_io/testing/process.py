@@ -13,12 +13,12 @@ from raft_io.server.driver import Driver, Output
 from raft_io.server.frames import Frames, Greeting
 from raft_io.server.membership import Members
 from raft_io.server.recovery import recover
+from raft_io.server.removal import PARTING, Removal
 from raft_io.server.snapshots import Capture
 from raft_io.storage import WalLog
 from raft_io.testing.disk import Disk, PowerLossError
 from raft_io.testing.machine import WatchedMachine
 from raft_io.testing.plan import TICK
-from raft_io.testing.removal import Removal
 from raft_io.testing.timeline import stream
 from raft_io.testing.watched import Image, WatchedLog
 
@@ -166,7 +166,7 @@ class Process:
         self._membership = self.driver.node.membership
         self.up = True
         self.life += 1
-        self.removal = Removal(self)
+        self.removal = Removal(self.driver.node, self.members, found.config, TICK)
         self.paused = False
         self.dying = bool(self.disk.fails)
         self.may_be_broken = False
@@ -264,8 +264,9 @@ class Process:
         if kind == frames.MEMBERS:
             self.members.hear(source, *frames.decode_members(body))
         elif kind == frames.REMOVED:
-            self.removal.told(frames.decode_removed(body), source)
+            self.hear_removal(frames.decode_removed(body), source)
         elif kind != frames.MESSAGE or self.members.counts(source) or not frames.is_counted(body):
+            self.removal.pieces += frames.is_piece(kind, body)
             self.driver.receive(source, kind, body)
 
     def _carry_out(self, output: Output) -> None:
@@ -281,7 +282,13 @@ class Process:
         if output.changes:
             self.members.changed(self._membership, node.membership)
             self._membership = node.membership
-            self.removal.after_turn(output)
+            if self.removal.committed(output.changes):
+                self._watch_removal()
+            farewells = self.removal.farewells()
+            for peer, farewell in farewells.items():
+                world.network.send(self.id, peer, [farewell])
+            if farewells:
+                world.timeline.after(PARTING, self._part, self.life)
         if output.members_changed:
             self.members.adopt(self.driver.members, node.last_applied)
             self._see_disk()
@@ -304,7 +311,7 @@ class Process:
         """Another node connects; whether it is let in."""
         removal = self.members.removal(source.id)
         if removal:
-            source.removal.told(removal, self.id)
+            source.hear_removal(removal, self.id)
         refused = bool(removal) or self.members.objection(source.greeting) is not None
         if refused:
             self.strangers.add(source.id)
@@ -312,6 +319,27 @@ class Process:
             self.strangers.discard(source.id)
             self.members.greeted(source.greeting)
         return not refused
+
+    def hear_removal(self, index: Index, witness: NodeId) -> None:
+        """Another node says that this one is no member."""
+        if self.removal.told(index, witness):
+            self._watch_removal()
+
+    def _watch_removal(self) -> None:
+        self.world.timeline.after(self.removal.patience, self._look_at_removal, self.life)
+
+    def _look_at_removal(self, life: int) -> None:
+        if self.life != life:
+            return
+        verdict = self.removal.look()
+        if verdict == "wait":
+            self._watch_removal()
+        elif verdict == "end":
+            self.retire(self.removal.index)
+
+    def _part(self, life: int) -> None:
+        if self.life == life:
+            self.members.part()
 
     def connected(self, target: NodeId) -> None:
         """Its connection to `target` was made anew."""
