@@ -9,7 +9,7 @@ import pytest
 from raft_io import CorruptLogError, LogEntry, Membership, Snapshot
 from raft_io.storage import WalLog
 from raft_io.storage.memfs import MemoryFileSystem
-from raft_io.testing.disk import Disk, PowerLossError
+from raft_io.testing.disk import Disk, SuddenEndError
 from raft_io.testing.timeline import stream
 
 
@@ -53,14 +53,31 @@ def test_a_full_disk_syncs_and_gives_room_back() -> None:
 def test_the_power_fails_after_so_many_writes() -> None:
     room = disk()
     file = room.fs.open("/a", create=True)
-    room.until_power_loss = 2
+    room.lose_power_after(2)
     file.pwrite(b"1", 0)
     file.sync()
-    with pytest.raises(PowerLossError):
+    with pytest.raises(SuddenEndError):
         file.pwrite(b"2", 0)
     room.lose_power()
     with pytest.raises(OSError, match="Bad file"):
         file.pread(1, 0)
+
+
+def test_a_process_is_killed_between_two_writes_and_the_power_fails_in_its_next_life() -> None:
+    room = disk()
+    room.kill_after(1, 1)
+    file = room.fs.open("/a", create=True)
+    file.pwrite(b"1", 0)
+    with pytest.raises(SuddenEndError) as kill:
+        file.sync()
+    assert not kill.value.power
+    room.end_process()
+    assert read(room.fs, "/a") == b"1", "it is in the system's memory"
+    file = room.fs.open("/a")
+    file.pwrite(b"2", 0)
+    with pytest.raises(SuddenEndError) as loss:
+        file.sync()
+    assert loss.value.power
 
 
 def test_what_was_synced_survives_and_the_rest_may_or_may_not() -> None:

@@ -109,6 +109,7 @@ RATES: Final[dict[str, float]] = {
     "crash": 8.0,
     "kill": 8.0,
     "crash-between": 12.0,
+    "kill-between": 8.0,
     "crash-all": 1.0,
     "rolling": 1.0,
     "reconfigure": 1.0,
@@ -178,6 +179,8 @@ def _fault(rng: random.Random, kind: str, when: float, nodes: int) -> list[Fault
         amount = float(rng.randrange(1, 2 ** (nodes + 1)))
     elif kind == "crash-between":
         amount = float(rng.randrange(12))
+    elif kind == "kill-between":
+        amount = float(rng.randrange(64))
     elif kind == "reconfigure":
         amount = float(rng.randrange(2))
     elif kind in AMOUNTS:

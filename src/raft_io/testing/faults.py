@@ -224,7 +224,17 @@ def crash_between(world: World, fault: Fault) -> Undo:
     """The power of a node fails between two writes to its disk, `amount` writes from now."""
     node = _node(world, fault.who)
     if node is not None and node.up:
-        node.disk.until_power_loss = int(fault.amount)
+        node.disk.lose_power_after(int(fault.amount))
+    return None
+
+
+def kill_between(world: World, fault: Fault) -> Undo:
+    """The process of a node is killed between two writes to its disk, and soon after its restart the power
+    fails: `amount` is 8 times the writes before the first, and those before the second."""
+    node = _node(world, fault.who)
+    if node is not None and node.up:
+        first, then = divmod(int(fault.amount), 8)
+        node.disk.kill_after(first, then)
     return None
 
 
@@ -429,7 +439,7 @@ KINDS: Final[dict[str, Callable[[World, Fault], Undo]]] = {
     kind.__name__.replace("_", "-"): kind
     for kind in (
         *(partition, one_way, isolate, deaf, mute, bridge, cut_link, flap, slow_link, echo, lossy, reconnect),
-        *(crash, kill, crash_between, crash_all, rolling, reconfigure, pause, wipe),
+        *(crash, kill, crash_between, kill_between, crash_all, rolling, reconfigure, pause, wipe),
         *(drift, wall_jump),
         *(io_error, full_disk, slow_disk, hung_disk, rot),
         *(change, join, transfer, snapshot),

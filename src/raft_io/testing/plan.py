@@ -25,7 +25,17 @@ EVERYWHERE: Final = frozenset(
 """Kinds of faults that are about no node alone."""
 
 INSTANT: Final = frozenset(
-    ("reconnect", "crash-between", "crash-all", "wall-jump", "change", "join", "transfer", "snapshot")
+    (
+        "reconnect",
+        "crash-between",
+        "kill-between",
+        "crash-all",
+        "wall-jump",
+        "change",
+        "join",
+        "transfer",
+        "snapshot",
+    )
 )
 """Kinds of faults that do not last."""
 

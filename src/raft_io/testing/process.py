@@ -16,7 +16,7 @@ from raft_io.server.recovery import recover
 from raft_io.server.removal import PARTING, Removal
 from raft_io.server.snapshots import Capture
 from raft_io.storage import WalLog
-from raft_io.testing.disk import Disk, PowerLossError
+from raft_io.testing.disk import Disk, SuddenEndError
 from raft_io.testing.machine import WatchedMachine
 from raft_io.testing.plan import TICK
 from raft_io.testing.timeline import stream
@@ -124,8 +124,9 @@ class Process:
         assert not self.up, "it runs"
         try:
             self._start()
-        except PowerLossError:
-            self.world.stopped(self, power=True)
+        except SuddenEndError as end:
+            self._end_disk(end.power)
+            self.world.stopped(self, power=end.power)
         except (IdentityError, StorageError) as error:
             self.disk.end_process()
             self.world.refused(self, error)
@@ -189,11 +190,14 @@ class Process:
         if self.up:
             self.up = False
             self.life += 1
-            if power:
-                self.disk.lose_power()
-            else:
-                self.disk.end_process()
+            self._end_disk(power)
             self.world.stopped(self, power=power)
+
+    def _end_disk(self, power: bool) -> None:
+        if power:
+            self.disk.lose_power()
+        else:
+            self.disk.end_process()
 
     def wipe(self) -> None:
         """The disk is replaced by an empty one."""
@@ -248,8 +252,8 @@ class Process:
             return
         try:
             self._take_turn()
-        except PowerLossError:
-            self.stop(power=True)
+        except SuddenEndError as end:
+            self.stop(power=end.power)
 
     def _take_turn(self) -> None:
         inbox = self._inbox
@@ -397,8 +401,8 @@ class Process:
         try:
             if not early:
                 failure = self._sync()
-        except PowerLossError:
-            self.stop(power=True)
+        except SuddenEndError as end:
+            self.stop(power=end.power)
             return
         if failure is None:
             self.driver.synced(ticket)
@@ -415,8 +419,8 @@ class Process:
             return
         try:
             data = self._write(capture)
-        except PowerLossError:
-            self.stop(power=True)
+        except SuddenEndError as end:
+            self.stop(power=end.power)
             return
         except (OSError, StorageError) as error:
             self.driver.snapshot_failed(capture.index, error)
