@@ -358,6 +358,7 @@ class Lone:
         self.members_known = members(self.node, initial=False, configured=False)
         self.greeting = frames.Greeting("c", 1, 11, "own:1", True)
         self.contacts: list[Address] = []
+        self.is_leaving = False
         self.outcomes = list(outcomes)
         self.asked = 0
 
@@ -367,7 +368,7 @@ class Lone:
         if outcome is not None:
             raise outcome
         self.join()
-        return {"part": "voter"}
+        return {"part": "voter", "index": 6}
 
     def join(self) -> None:
         self.members_known.adopt({1: Member("own:1", 11)}, 6)

@@ -13,10 +13,12 @@ from tests.server.growing import Growing, growing
 from tests.server.hosts import eventually, free_ports, node_id, run
 
 from raft_io import (
+    MembershipChangeInProgressError,
     NotLeaderError,
     RaftError,
     RemovedError,
 )
+from raft_io.server import promotion
 
 # Changes by an operator.
 
@@ -92,6 +94,10 @@ def test_a_change_that_cannot_be_is_refused_whoever_is_asked(tmp_path: Path) -> 
                     await asked.change_membership(voters=[1, 2, 3], learners=[3])
                 with pytest.raises(ValueError, match="no address is known for node 9"):
                     await asked.change_membership(voters=[1, 2, 3, 9])
+                before = asked.addresses
+                with pytest.raises(ValueError, match="no address is known for node 9"):
+                    await asked.change_membership(voters=[1, 2, 3, 9], addresses={1: "127.0.0.1:1"})
+                assert asked.addresses == before, "nothing is done"
                 for address in ("nonsense", "h:0"):
                     with pytest.raises(ValueError, match="no address"):
                         await asked.change_membership(voters=[1, 2, 3, 9], addresses={9: address})
@@ -390,3 +396,42 @@ def test_a_leader_that_is_lost_in_the_middle_of_a_change_takes_nothing_with_it(
                 assert await each.read(lambda machine: len(machine.history), timeout=20) == 11
 
     run(test, seconds=60)
+
+
+def test_a_learner_that_does_not_catch_up_can_be_taken_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promotion, "CLOSE", -1)
+
+    async def test() -> None:
+        async with growing(tmp_path) as cluster:
+            leader = await cluster.leader()
+            joining = await cluster.join(9)
+            await cluster.voters(1, learners=(9,))
+            await leader.change_membership(learners=[])
+            with pytest.raises(RemovedError):
+                await asyncio.wait_for(joining.wait_stopped(), 10)
+            await cluster.stop(9)
+            await cluster.voters(1)
+
+    run(test)
+
+
+def test_a_voter_that_was_removed_meanwhile_does_not_come_back_with_a_newcomer(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with growing(tmp_path, size=3) as cluster:
+            leader = await cluster.leader()
+            gone, stays = [node_id(each) for each in cluster.followers(leader)]
+            port = free_ports(1)[0]
+            wanted = [1, 2, 3, 9]
+            change = leader.change_membership(wanted, addresses={9: f"127.0.0.1:{port}"}, timeout=20)
+            changing = asyncio.create_task(change)
+            await eventually(lambda: 9 in leader.status.membership.learners, 10)
+            await leader.change_membership([node_id(leader), stays])
+            await cluster.stop(gone)
+            await cluster.join(9, listen=port, learner=True)
+            with pytest.raises(MembershipChangeInProgressError):
+                await changing
+            await cluster.voters(*sorted([node_id(leader), stays]), learners=(9,))
+
+    run(test)

@@ -338,6 +338,20 @@ def test_a_follower_tells_those_who_come_back_but_only_while_it_hears_a_leader()
     assert known.removal(2) == 0
 
 
+def test_who_was_vouched_for_is_remembered_when_it_is_met() -> None:
+    fs = disk()
+    raft = node()
+    known = members(raft, fs)
+    assert known.objection(hello(2, 22)) is None
+    known.greeted(hello(2, 22))
+    known.hear(2, 1000, {3: ("t:3", 33)})
+    assert known.objection(hello(3, 33)) is None
+    assert PeerFile(fs, "/d").peers.met[3] == 33
+    entries = [LogEntry(1, index, b"x") for index in range(1, 1001)]
+    raft.step(Receive(AppendEntries(1, 2, 0, 0, entries, 1000)))
+    assert known.objection(hello(3, 34)), "it has lost its data since"
+
+
 def test_who_catches_up_does_not_turn_its_own_leader_away() -> None:
     # The leader was let in again by an entry that this node is yet to be sent.
     raft = node(log_of((1, Membership([1, 2, 9])), (2, Membership([1, 2]))))

@@ -8,10 +8,11 @@ from typing import Any
 from tests.server.hosts import run
 from tests.server.test_membership import CONFIGURED, disk, entry, log_of, node
 
-from raft_io import LogEntry, Membership, MemoryLog, RaftConfig, Receive, Tick
+from raft_io import LogEntry, Membership, MembershipCommitted, MemoryLog, RaftConfig, Receive, Tick
 from raft_io.core.messages import AppendEntries
 from raft_io.server import frames
 from raft_io.server.cluster import Callbacks, Cluster
+from raft_io.server.driver import Output
 from raft_io.server.frames import Greeting
 from raft_io.server.membership import Members
 from raft_io.storage import PeerFile
@@ -54,6 +55,11 @@ class Host:
     def schedule(self) -> None:
         """A turn is due."""
 
+    peers: tuple[int, ...] = ()
+
+    def update(self, links: object) -> None:
+        """Connect to these."""
+
     def told(self, index: int, by: int = 2) -> None:
         """Another server says that this node was removed."""
         [(kind, body)] = frames.Frames().feed(frames.encode_removed(index))
@@ -64,6 +70,12 @@ class Host:
         log = self.node.log
         last = log.last_index()
         self.node.step(Receive(AppendEntries(2, leader, last, log.term_at(last) or 0, (), commit)))
+
+
+def committed(index: int, membership: Membership) -> Output:
+    output = Output()
+    output.changes.append(MembershipCommitted(membership, index))
+    return output
 
 
 def test_a_node_that_was_removed_stops_after_the_longest_election_timeout() -> None:
@@ -159,6 +171,27 @@ def test_a_node_that_is_led_believes_its_leader_alone() -> None:
 
     run(test)
     assert host.ended == ["RemovedError: node 1 was removed from the cluster by the entry at 7"]
+
+
+def test_a_node_that_is_led_past_an_old_removal_of_its_own_stays() -> None:
+    # It was taken back by an entry that has yet to come, and meanwhile there are heartbeats only.
+    host = Host(log_of((6, Membership([2, 3])), last=9))
+
+    async def test() -> None:
+        host.cluster.after_turn(committed(6, Membership([2, 3])))
+        for _ in range(24):
+            host.hear(2, 9)
+            await asyncio.sleep(LONGEST / 4)
+        assert host.ended == []
+        for _ in range(100):
+            host.node.step(Tick())
+        assert host.node.leader is None
+        await asyncio.sleep(LONGEST * 2)
+        assert host.ended == [], "leaders change"
+        await asyncio.sleep(LONGEST * 4)
+
+    run(test)
+    assert host.ended == ["RemovedError: node 1 was removed from the cluster by the entry at 6"]
 
 
 def test_who_finds_a_leader_in_time_was_not_removed() -> None:

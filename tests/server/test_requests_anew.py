@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.server.desk import Desk, commands, since
 from tests.server.support import Recorder
 
@@ -134,6 +135,30 @@ def test_what_was_sent_in_a_session_that_a_snapshot_has_evicted_is_unknown_unles
     assert not desk.requests.waiting
     assert desk.due((3, 3)) == []
     assert entry.sequence != again.sequence
+
+
+@pytest.mark.parametrize("end", ["expired", "refused", "abandoned"])
+def test_what_may_have_been_applied_in_an_evicted_session_is_never_said_not_to_be(end: str) -> None:
+    desk = Desk()
+    waiter = desk.ask(b"a", key=b"key", deadline=50.0)
+    assert since(desk.due()[0]) == [10]
+    desk.index = 90
+    desk.requests.restored(state(None, {}))
+    if end == "expired":
+        desk.expire(60.0)
+    elif end == "abandoned":
+        desk.requests.abandon(RaftError("the end"))
+        desk.deliver()
+    else:
+        desk.due()
+        desk.requests.applied(Opened(20, b"\x02" + bytes(15)))
+        [again] = desk.due()
+        desk.requests.refused(20, again.sequence)
+        desk.deliver()
+    assert isinstance(waiter.error, TimeoutError)
+    if end == "refused":
+        desk.ask(b"a", key=b"key")
+        assert since(desk.due()[-1]) == [10], "the key is as old as it was"
 
 
 def test_what_no_leader_took_before_the_eviction_goes_into_the_new_session() -> None:

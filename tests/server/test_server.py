@@ -347,6 +347,7 @@ def test_what_cannot_be_proposed_is_refused_at_once(tmp_path: Path) -> None:
         ({"tick_interval": 1e300}, ValueError),
         ({"tick_interval": float("nan")}, ValueError),
         ({"lease_reads": True, "lease_margin": 10}, ValueError),
+        ({"lease_reads": True, "lease_margin": 0}, ValueError),
         ({"lease_reads": True, "election_timeout": (2, 20)}, ValueError),
         ({"max_command_bytes": 0}, ValueError),
         ({"max_command_bytes": 33 * 1024 * 1024}, ValueError),

@@ -153,6 +153,11 @@ class Cluster:
         """Where other members may be."""
         return [address for addresses in self.members_known.links().values() for address in addresses]
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether this node was told that it was removed."""
+        return self._removal.index != 0
+
     def operate(self, event: Event) -> asyncio.Future[None]:
         """Feed the node; the future raises what it raised."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

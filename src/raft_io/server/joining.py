@@ -89,6 +89,8 @@ class Admission:
                 await leading.move(Membership(now.voters, now.learners | {node}), deadline)
         if not learner and node not in leading.membership.voters:
             await self._promote(node, deadline)
+        if node not in everyone(leading.membership):
+            raise ValueError(f"node {node} was let in, and removed again meanwhile")
         part = "voter" if node in leading.membership.voters else "learner"
         return {"part": part, "index": membership_index(self._server.node)}
 
@@ -141,6 +143,10 @@ class Joining(Protocol):
     def contacts(self) -> Iterable[Address]:
         """Where members may be, besides the one to begin with."""
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether this node was told that it was removed."""
+
 
 class Joiner:
     """The side of the node that joins."""
@@ -164,7 +170,7 @@ class Joiner:
         delay = FIRST_DELAY
         while not self._done():
             answered = False
-            for contact in self._contacts():
+            for contact in [] if self._server.is_leaving else self._contacts():
                 answered = await self._ask(contact)
                 if answered or self._done():
                     break
@@ -191,10 +197,12 @@ class Joiner:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 answer = await request(contact, self._server.greeting, self._learner)
             raise_described(answer)
-        except (OSError, RaftError, TimeoutError, ValueError) as error:
+            admitted = int(checked(answer["index"], "index"))
+        except (KeyError, OSError, RaftError, TimeoutError, TypeError, ValueError) as error:
             self._complain(contact, error)
             return False
         self._unanswered = None
+        self._server.members_known.admitted = admitted
         return True
 
     def _complain(self, contact: Address, error: Exception) -> None:

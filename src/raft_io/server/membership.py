@@ -86,13 +86,19 @@ class Members:
         self._file = file
         self._peers = file.peers
         self._initial = initial
+        self.admitted: Index = 0
+        """Of one that joins: the membership entry with which it was let in, as it was told."""
         self._greeted: dict[NodeId, Row] = {}
         """What those who are connected now have said of themselves."""
         self._heard: dict[NodeId, Row] = {}
         self._heard_index: Index = 0
         """The newest table that a peer has told of, and the index as of which it is."""
         self._lingering: set[NodeId] = set()
-        """Those who leave by a change that is not committed yet."""
+        """Those who leave by a change that is not committed yet, and who have not been told."""
+        self._told_off: set[NodeId] = set()
+        """Those of them who have been told a moment ago."""
+        self._away: set[NodeId] = set()
+        """Members that have been connected, and are not now."""
 
     # Who they are.
 
@@ -199,7 +205,7 @@ class Members:
             return f"node {node} has no data yet and is not known to join: raft-io serve --join"
         if not member and not self._may_be_member(node):
             return f"node {node} is no peer of node {self._node.id}"
-        if member and not known and not told:
+        if member and not known:
             return self._meet(node, greeting.incarnation)
         return None
 
@@ -234,10 +240,13 @@ class Members:
     def greeted(self, greeting: Greeting) -> None:
         """A peer has connected."""
         self._greeted[greeting.node] = (greeting.address, greeting.incarnation)
+        self._away.discard(greeting.node)
 
     def left(self, peer: NodeId) -> None:
         """Its connection is gone."""
-        if peer not in everyone(self._node.membership):
+        if peer in everyone(self._node.membership):
+            self._away.add(peer)
+        else:
             self._greeted.pop(peer, None)
 
     def counts(self, peer: NodeId) -> bool:
@@ -316,28 +325,33 @@ class Members:
         """Another membership is in force."""
         self._lingering |= everyone(before)
         self._lingering -= everyone(after)
+        for node in self._away - everyone(after):
+            self._away.discard(node)
+            self._greeted.pop(node, None)
 
     def committed(self, index: Index) -> dict[NodeId, bytes]:
         """The membership at `index`, the last one, is committed. What to say to those who left by it, if this
         node leads; else they are forgotten at once."""
         if self._node.is_leader:
+            self._told_off = set(self._lingering)
             return {node: frames.encode_removed(index) for node in sorted(self._lingering)}
         self._lingering = set()
         return {}
 
     def part(self) -> None:
         """They have been told."""
-        self._lingering = set()
+        self._lingering -= self._told_off
 
     def is_removed(self, index: Index) -> bool:
         """Whether this node, which is no member by the membership at `index`, has been one and is none now.
-        One that joins passes by memberships from before its time. Where this node knows what is committed at
-        `index`, its own log decides: who says otherwise has another history."""
-        if self.is_joining or index <= self._peers.joined:
+        One that joins passes by memberships from before it was let in. Where this node knows what is
+        committed at `index`, its own log decides: who says otherwise has another history."""
+        since = max(self._peers.joined, self.admitted)
+        if index <= since or (self.is_joining and not self.admitted):
             return False
         latest = membership_index(self._node)
         if index <= latest:
-            return index == latest and self._is_out
+            return self._is_out
         return index > self._node.commit_index
 
     def believes(self, witness: NodeId | None) -> bool:

@@ -220,21 +220,26 @@ class Leading:
         wanted = (voters, learners)
         async with self.lock:
             await self.catch_up(deadline)
-            self._check_addresses(addresses)
             target = self._target(*wanted)
+            self._check_addresses(addresses, target)
             newcomers = target.voters - self.membership.voters
             await self.promotion.check_majority(target, deadline, newcomers)
+            if addresses:
+                # A change that is under way is reported before anything is done.
+                await self.settled(deadline)
             try:
                 await self._set_addresses(addresses, deadline)
                 if not newcomers:
                     return await self.move(target, deadline)
                 await self._take_in(newcomers, deadline)
-            except NotLeaderError as error:
-                raise BegunError(error.leader) from error
+            except (NotLeaderError, TransferInProgressError) as error:
+                raise BegunError(self._node.leader) from error
         try:
             return await self._promote(wanted, newcomers, deadline)
-        except NotLeaderError as error:
-            raise BegunError(error.leader) from error
+        except (NotLeaderError, TransferInProgressError) as error:
+            raise BegunError(self._node.leader) from error
+        except ValueError as error:
+            raise TimeoutError(f"the new voters stay learners: {error}") from error
 
     def _target(self, voters: list[NodeId] | None, learners: list[NodeId] | None) -> Membership:
         """The members that are asked for, in full. Raises `ValueError` for those that cannot be."""
@@ -266,6 +271,9 @@ class Leading:
             if not newcomers <= everyone(self.membership):
                 raise MembershipChangeInProgressError
             target = self._target(*wanted)
+            if not target.voters - self.membership.voters <= newcomers:
+                # Somebody removed a voter meanwhile, who would come back without being a learner first.
+                raise MembershipChangeInProgressError
             await self.promotion.check_majority(target, deadline)
             return await self.move(target, deadline)
 
@@ -319,9 +327,13 @@ class Leading:
             await self.transfer(heir, deadline)
             raise NotLeaderError(self._node.leader)
 
-    def _check_addresses(self, addresses: dict[NodeId, str]) -> None:
-        """Refuse an address that two nodes would have: whoever looks for one there would find the other."""
+    def _check_addresses(self, addresses: dict[NodeId, str], target: Membership) -> None:
+        """Refuse members whose address is not known; and an address that two nodes would have: whoever looks
+        for one there would find the other."""
         members = self._server.members_known
+        for node in sorted(everyone(target) - everyone(self.membership)):
+            if node not in addresses and members.row(node) is None:
+                raise ValueError(f"no address is known for node {node}: name it in addresses")
         found = {node: members.address(node) for node in everyone(self.membership)} | addresses
         for node, address in sorted(addresses.items()):
             for other in sorted(found):
@@ -340,19 +352,13 @@ class Leading:
     async def _complete_table(self, target: Membership, deadline: float) -> None:
         """Put every member into the table that is not there yet, so that those who come find them all."""
         members = self._server.members_known
-        present = everyone(self.membership)
-        for node in sorted(present | everyone(target)):
+        for node in sorted(everyone(self.membership) | everyone(target)):
             if members.row(node) is not None:
                 continue
             address = members.address(node)
-            if node in present:
-                # One that was never met is left out: who it is, is not known.
-                if address is not None and members.met(node):
-                    await self._server.set_member(
-                        node, Member(address, members.met(node)), self.left(deadline)
-                    )
-            else:
-                raise ValueError(f"no address is known for node {node}: name it in addresses")
+            # One that was never met is left out: who it is, is not known.
+            if address is not None and members.met(node):
+                await self._server.set_member(node, Member(address, members.met(node)), self.left(deadline))
         self.check(deadline)
 
     # Transfer.

@@ -16,6 +16,10 @@ from raft_io.server.membership import Members, everyone, membership_index
 
 __all__ = ["PARTING", "Removal"]
 
+LOOKS: Final = 4
+"""How long a node waits, in times of `Removal.patience`, that has it from its own log alone: it may be
+catching up, past a change that a later one has taken back."""
+
 PARTING: Final = 0.1
 """Seconds for which a node that was removed, and those who are rid of it, still talk."""
 
@@ -39,6 +43,9 @@ class Removal:
         self._witness: NodeId | None = None
         self._is_waiting = False
         self._arrived = (0, 0)
+        self._looks = LOOKS
+        """How often nothing must have come from a leader."""
+        self._silent = 0
 
     def committed(self, changes: Iterable[Action]) -> bool:
         """Look through what a turn has changed. Returns what `told` does."""
@@ -64,7 +71,11 @@ class Removal:
         known = self._members
         if index < self.index or not known.is_removed(index) or not known.believes(witness):
             return False
-        self.index, self._witness = index, witness
+        if index > self.index:
+            self.index, self._witness, self._looks = index, None, LOOKS
+        if witness is not None:
+            self._witness, self._looks = witness, 1
+        self._silent = 0
         if self._is_waiting:
             return False
         self._wait()
@@ -81,8 +92,13 @@ class Removal:
         if not known.is_removed(self.index) or not known.believes(self._witness):
             self.index = 0
             return "stay"
-        if self._arrived != (self._node.log.last_index(), self.pieces):
-            # Nobody sends entries to a node that is no member: the one that says so may be yet to come.
-            self._wait()
-            return "wait"
-        return "end"
+        # Nobody leads a node that is no member, nor sends it entries: one that is led will know better.
+        led = self._node.leader not in (None, self._node.id, self._witness)
+        if led or self._arrived != (self._node.log.last_index(), self.pieces):
+            self._silent = 0
+        else:
+            self._silent += 1
+        if self._silent >= self._looks:
+            return "end"
+        self._wait()
+        return "wait"

@@ -60,6 +60,7 @@ class Request:
         "member",
         "query",
         "since",
+        "unsure",
         "waiter",
     )
 
@@ -82,6 +83,8 @@ class Request:
         """Of one with a key that was sent: no entry up to here holds the key."""
         self.fresh = False
         """Whether nobody here had tried the key before."""
+        self.unsure = False
+        """Whether it may have been applied, unseen, in a session that is gone."""
         self.answered = False
         self.asked = False
         """Of a read: whether a read point was asked for."""
@@ -314,8 +317,12 @@ class Requests:
         """Of what was sent in an evicted session only what has a key of its own can be tried again."""
         for outbound in self._sent.values():
             for request in outbound.requests:
-                if outbound.attempts and request.key is None and not request.answered:
+                if not outbound.attempts or request.answered:
+                    continue
+                if request.key is None:
                     self._answer(request, SessionExpiredError())
+                else:
+                    request.unsure = True
 
     def expire(self, now: float) -> None:
         """Answer what has waited too long. What was never sent has certainly not been applied."""
@@ -359,6 +366,8 @@ class Requests:
         del self._sent[outbound.sequence]
 
     def _answer(self, request: Request, error: Exception) -> None:
+        if request.unsure and not isinstance(error, (TimeoutError, SessionExpiredError)):
+            error = TimeoutError(f"the outcome is unknown: {error}")
         request.answered = True
         if request.key is not None and request.since is not None:
             if isinstance(error, TimeoutError):

@@ -92,6 +92,10 @@ def configured(
             f"lease_margin ({config.lease_margin} ticks) must be below the minimum of election_timeout "
             f"({shortest} ticks), or no lease is ever in force"
         )
+    if config.lease_reads and config.lease_margin == 0:
+        raise ValueError(
+            "lease_margin must be at least 1 tick with lease_reads: nodes do not tick at the same moment"
+        )
     return config
 
 

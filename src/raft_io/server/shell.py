@@ -71,8 +71,12 @@ class Shell:
         self._started = True
         try:
             await self._start()
-        except BaseException:
+        except BaseException as error:
             self._started = False
+            if not self._stopped.done():
+                # Somebody may wait for it already.
+                self._stopped.set_exception(RaftError(f"the server did not start: {error}"))
+                self._stopped.exception()
             raise
 
     async def _start(self) -> None:
