@@ -151,15 +151,15 @@ def a_snapshot_of_what_is_not_committed(world: World) -> None:
 def a_command_applied_twice(world: World) -> None:
     machine = leader_of(world).machine
     machine.place += 1
-    world.ledger.apply(1, machine.place, world.ledger.history[0].tag, b"")
+    world.ledger.apply(1, machine.place, world.ledger.history[0].tag, b"", b"")
 
 
 def a_command_left_out(world: World) -> None:
-    world.ledger.apply(1, len(world.ledger.history) + 2, b"new", b"")
+    world.ledger.apply(1, len(world.ledger.history) + 2, b"new", b"", b"")
 
 
 def another_result(world: World) -> None:
-    world.ledger.apply(1, 1, world.ledger.history[0].tag, b"another")
+    world.ledger.apply(1, 1, world.ledger.history[0].tag, b"another", b"")
 
 
 def a_stale_read(world: World) -> None:

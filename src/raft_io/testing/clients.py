@@ -189,7 +189,7 @@ class Clients:
         """A node has answered that it could not, or does not know."""
         self._open.pop(attempt, None)
         call = attempt.call
-        if isinstance(error, CommandError):
+        if isinstance(error, CommandError) and not call.is_read:
             call.place, call.result = self.world.ledger.places.get(call.tag, 0), error
             self._acknowledge(call)
             return

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "inflict"]
 
+FORGIVEN: Final = 3.0
+"""Seconds after a fault of its disk for which a node may still die of it."""
+
 Undo = Callable[[], object] | None
 Pairs = list[tuple[NodeId, NodeId]]
 
@@ -153,13 +156,12 @@ def echo(world: World, fault: Fault) -> Undo:
     if node is None:
         return None
     echoing = [c for pair, c in world.network.connections.items() if node.id in pair]
-    before = [c.echo for c in echoing]
     for connection in echoing:
-        connection.echo = fault.amount
+        connection.echo += fault.amount
 
     def undo() -> None:
-        for connection, value in zip(echoing, before, strict=True):
-            connection.echo = value
+        for connection in echoing:
+            connection.echo -= fault.amount
 
     return undo
 
@@ -167,13 +169,16 @@ def echo(world: World, fault: Fault) -> Undo:
 def lossy(world: World, fault: Fault) -> Undo:
     """A share of all frames is lost, doubled, and overtaken."""
     connections = list(world.network.connections.values())
-    before = [(c.lost, c.doubled, c.late) for c in connections]
     for connection in connections:
-        connection.lost = connection.doubled = connection.late = fault.amount
+        connection.lost += fault.amount
+        connection.doubled += fault.amount
+        connection.late += fault.amount
 
     def undo() -> None:
-        for connection, values in zip(connections, before, strict=True):
-            connection.lost, connection.doubled, connection.late = values
+        for connection in connections:
+            connection.lost -= fault.amount
+            connection.doubled -= fault.amount
+            connection.late -= fault.amount
 
     return undo
 
@@ -297,9 +302,9 @@ def drift(world: World, fault: Fault) -> Undo:
     node = _node(world, fault.who)
     if node is None:
         return None
-    before = node.clock.rate
-    node.clock.change(world.now, fault.amount)
-    return lambda: node.clock.change(world.now, before)
+    clock = node.clock
+    clock.change(world.now, clock.rate * fault.amount)
+    return lambda: clock.change(world.now, clock.rate / fault.amount)
 
 
 def wall_jump(world: World, fault: Fault) -> Undo:
@@ -320,8 +325,16 @@ def _fails(world: World, fault: Fault, number: int) -> Undo:
     node.disk.fails = number
     node.dying = True
 
+    life = node.life
+
+    def forget() -> None:
+        if node.life == life and not node.disk.fails:
+            node.dying = False
+
     def undo() -> None:
         node.disk.fails = 0
+        # What failed meanwhile may have yet to come to light.
+        world.timeline.after(FORGIVEN, forget)
 
     return undo
 
@@ -408,6 +421,9 @@ def join(world: World, fault: Fault) -> Undo:
     node = _node(world, fault.who or 1)
     leader = world.leader
     if node is None or leader is None or node.id in everyone(leader.driver.node.membership):
+        return None
+    if not world.may_lose(node):
+        # It may be a member yet, by a removal that is taken back.
         return None
     if node.up and not node.members.is_joining:
         node.stop(power=False)

@@ -21,13 +21,16 @@ _HEAD: Final = struct.Struct("<QQ16s")
 
 @final
 class Applied:
-    """The command at one place of the one history: its tag, and what became of it, as a hash."""
+    """The command at one place of the one history: its tag, what became of it with all that preceded it, as a
+    hash, and what was answered."""
 
-    __slots__ = ("outcome", "tag")
+    __slots__ = ("answer", "outcome", "tag")
 
-    def __init__(self, tag: bytes, outcome: bytes) -> None:
+    def __init__(self, tag: bytes, outcome: bytes, answer: bytes | str) -> None:
         self.tag = tag
         self.outcome = outcome
+        self.answer = answer
+        """The result, or the text of the `CommandError`."""
 
 
 @final
@@ -39,7 +42,7 @@ class Ledger:
         self.places: dict[bytes, int] = {}
         self.problem: Callable[[str], None] = _raise
 
-    def apply(self, node: NodeId, place: int, tag: bytes, outcome: bytes) -> None:
+    def apply(self, node: NodeId, place: int, tag: bytes, outcome: bytes, answer: bytes | str) -> None:
         """A replica has applied the command of `tag` as its `place`-th."""
         history = self.history
         if place <= len(history):
@@ -56,7 +59,7 @@ class Ledger:
             self.problem(f"node {node} applies number {place}, but nobody {place - 1}")
         if tag in self.places:
             self.problem(f"node {node} applies {tag.hex()} as number {place}, and it was {self.places[tag]}")
-        history.append(Applied(tag, outcome))
+        history.append(Applied(tag, outcome, answer))
         self.places[tag] = place
 
 
@@ -83,15 +86,19 @@ class WatchedMachine(StateMachine):
         try:
             result = self.inner.apply(command[TAG:])
         except CommandError as error:
-            self.ledger.apply(self.node, self.place, tag, _digest(b"refused" + str(error).encode()))
+            text = str(error)
+            self.ledger.apply(self.node, self.place, tag, _digest(b"refused" + text.encode()), text)
             raise
-        self.ledger.apply(self.node, self.place, tag, _digest(self.chain + result))
+        # What is no bytes is for the server to refuse.
+        answer: bytes = result if isinstance(result, bytes) else repr(result).encode()
+        self.ledger.apply(self.node, self.place, tag, _digest(self.chain + answer), answer)
         return result
 
     def advance(self, now: int) -> None:
         if now <= self.time:
             self.ledger.problem(f"node {self.node} is told {now} ms after {self.time}")
         self.time = now
+        self.chain = _digest(self.chain + now.to_bytes(8, "big"))
         self.inner.advance(now)
 
     def due(self) -> int | None:

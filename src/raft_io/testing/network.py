@@ -127,6 +127,10 @@ class Network:
         connection.cuts += 1
         connection.epoch += 1
 
+    def joins(self, one: NodeId, other: NodeId) -> bool:
+        """Whether two nodes hear each other."""
+        return not (self.connections[one, other].cuts or self.connections[other, one].cuts)
+
     def mend(self, source: NodeId, target: NodeId) -> None:
         """One cut less; without any the connection is made anew."""
         connection = self.connections[source, target]

@@ -48,6 +48,7 @@ class Operator:
         """Spares that are to join."""
         self.told: dict[str, int] = {}
         """What became of what was asked for, by name."""
+        self._asked: tuple[Process, int, int, Membership] | None = None
         self.hasty = False
         """After the faults: who is down is started at once."""
         self._rng = stream(world.plan.seed, "operator")
@@ -122,7 +123,18 @@ class Operator:
         there = {process.id for process in self.world.running if not process.is_lost or process is leader}
         if not is_quorum(wanted, there):
             return
+        self._asked = (leader, leader.life, leader.driver.node.term, wanted)
         self.ask(leader, ChangeMembership(wanted.voters, wanted.learners))
+
+    @property
+    def pending(self) -> Membership:
+        """What the leader was asked for last, while it may be yet to come: it is in no log then. Nobody
+        otherwise."""
+        if self._asked is not None:
+            leader, life, term, wanted = self._asked
+            if leader.up and leader.life == life and leader.driver.node.term == term:
+                return wanted
+        return Membership(())
 
     def ask(self, process: Process, event: Event) -> None:
         """Have a node carry out an operator's event."""

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, final
 
+from raft_io import RaftConfig
+
 __all__ = ["TICK", "Fault", "Load", "Network", "Plan"]
 
 TICK: Final = 0.025
@@ -50,7 +52,7 @@ class Fault:
 
     - `at`, `lasts`: simulated seconds.
     - `kind`: a name in `faults.KINDS`.
-    - `who`, `whom`: a node's id; `0`: the leader, or where there is none, any.
+    - `who`, `whom`: a node's id; `0`: the leader; without one most kinds do nothing.
     - `amount`: how much of it, what that means is the kind's affair.
     """
 
@@ -154,6 +156,22 @@ class Plan:
         """The same run with other faults."""
         return replace(self, faults=faults)
 
+    def check(self) -> None:
+        """Raise `ValueError` or `TypeError` for a plan that cannot be carried out."""
+        from raft_io.testing.faults import KINDS  # which goes by plans itself
+
+        if not (0 < self.seconds < 1e6 and 1 <= self.voters <= 100 and 0 <= self.spares <= 100):
+            raise ValueError("seconds, voters or spares out of range")
+        if not (1 <= self.load.clients <= 1000 and self.load.keys >= 1 and self.load.think >= 0.001):
+            raise ValueError("clients, keys or think out of range")
+        for fault in self.faults:
+            if fault.kind not in KINDS:
+                raise ValueError(f"unknown kind of fault: {fault.kind}")
+            numbers = (fault.at, fault.lasts, abs(fault.amount), fault.who, fault.whom)
+            if not all(0 <= number < 1e9 for number in numbers):
+                raise ValueError(f"out of range: {fault!r}")
+        RaftConfig(1).replace(**self.options)
+
     def to_json(self) -> str:
         """The plan as one line of JSON."""
         return json.dumps(asdict(self), sort_keys=True)
@@ -173,6 +191,8 @@ class Plan:
                 name: tuple(value) if isinstance(value, list) else value
                 for name, value in given["options"].items()
             }
-            return cls(**given)
+            plan = cls(**given)
+            plan.check()
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a plan: {error!r}") from error
+        return plan

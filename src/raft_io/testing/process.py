@@ -6,7 +6,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from raft_io import IdentityError, Index, NodeId, RaftConfig, SnapshotData, StorageError
+from raft_io import IdentityError, Index, MembershipChanged, NodeId, RaftConfig, SnapshotData, StorageError
 from raft_io.server import frames
 from raft_io.server.address import Address
 from raft_io.server.driver import Driver, Output
@@ -125,8 +125,11 @@ class Process:
         try:
             self._start()
         except SuddenEndError as end:
-            self._end_disk(end.power)
-            self.world.stopped(self, power=end.power)
+            if self.up:
+                self.stop(power=end.power)
+            else:
+                self._end_disk(end.power)
+                self.world.stopped(self, power=end.power)
         except (IdentityError, StorageError) as error:
             self.disk.end_process()
             self.world.refused(self, error)
@@ -175,6 +178,8 @@ class Process:
         self._inbox.clear()
         self.strangers.clear()
         world.started(self)
+        if not self.up:
+            return
         self.fresh = False
         self._see_disk()
         self._tick(self.life)
@@ -284,8 +289,10 @@ class Process:
         if output.capture is not None:
             self._begin_snapshot(output.capture)
         if output.changes:
-            self.members.changed(self._membership, node.membership)
-            self._membership = node.membership
+            for change in output.changes:
+                if isinstance(change, MembershipChanged):
+                    self.members.changed(self._membership, change.membership)
+                    self._membership = change.membership
             if self.removal.committed(output.changes):
                 self._watch_removal()
             farewells = self.removal.farewells()
@@ -299,6 +306,9 @@ class Process:
         node.passive = self.members.is_joining
         if output.changes or output.members_changed:
             world.members_changed(self)
+            for peer in self.members.links():
+                if peer not in self.strangers:
+                    world.network.send(self.id, peer, [self.members.tell()])
         for waiter, succeeded, value in output.answers:
             if succeeded:
                 waiter.succeeded(value)

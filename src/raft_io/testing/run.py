@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import traceback
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, final
 
 from raft_io.kv.store import KeyValueStore
 from raft_io.server import StateMachine, sessions
 from raft_io.testing.checks import ALL, ViolationError
-from raft_io.testing.checks.base import CALM, CRASH, PROGRESS
+from raft_io.testing.checks.base import CALM, CRASH, PROGRESS, told
 from raft_io.testing.faults import KINDS
 from raft_io.testing.plan import Fault, Plan
 from raft_io.testing.timeline import stream
@@ -69,8 +68,12 @@ def run(
     watcher: Watcher | None = None,
 ) -> Outcome:
     """Carry out a plan."""
-    with _limits(plan), _few_collections():
+    with _ALONE, _limits(plan), _few_collections():
         return _run(plan, machine, workload, watcher)
+
+
+_ALONE: Final = threading.Lock()
+"""What a run sets for the whole process is for one run at a time, also where threads carry them out."""
 
 
 @contextlib.contextmanager
@@ -120,9 +123,7 @@ def _run(
     except ViolationError as error:
         failure = error
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        text = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
-        failure = ViolationError.of_run(CRASH, text, world.now)
+        failure = ViolationError.of_run(CRASH, told(error), world.now)
         failure.__cause__ = error
     return Outcome(
         plan,
@@ -219,6 +220,7 @@ def _rest(world: World) -> None:
     leader = world.leader
     assert leader is not None
     term = leader.driver.node.term
+    world.resting = True
     world.run(QUIET)
     now = world.leader
     if now is not leader or now.driver.node.term != term:

@@ -53,12 +53,17 @@ def _take(
                 continue
             tried.add(text)
             outcome = attempt(plan)
-            if outcome.failure is not None and outcome.failure.check == best.failure.check:
+            if outcome.failure is not None and _kind(outcome) == _kind(best):
                 best = outcome
                 found = True
                 told(plan)
                 break
     return best
+
+
+def _kind(outcome: Outcome) -> tuple[str, int]:
+    assert outcome.failure is not None
+    return outcome.failure.check, outcome.failure.number
 
 
 def _sooner(best: Outcome) -> Iterator[Plan]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, final
 
 __all__ = ["Timeline", "stream"]
 
@@ -14,6 +14,10 @@ def stream(seed: int, *names: object) -> random.Random:
     """Random numbers of their own for a purpose: what one purpose draws does not change what another gets, so
     that a schedule with one fault less still resembles the one with it."""
     return random.Random("/".join([str(seed), *map(str, names)]))
+
+
+MOST: Final = 100_000
+"""Things that may happen at one moment."""
 
 
 @final
@@ -39,7 +43,7 @@ class Timeline:
     def __init__(self) -> None:
         self.now = 0.0
         self.steps = 0
-        """How many things have happened."""
+        """How many things have happened at this moment."""
         self._count = 0
         self._heap: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
 
@@ -58,7 +62,12 @@ class Timeline:
         heap = self._heap
         pop = heapq.heappop
         while heap and heap[0][0] <= end:
-            self.now, _, action, arguments = pop(heap)
+            when, _, action, arguments = pop(heap)
+            if when > self.now:
+                self.now = when
+                self.steps = 0
             self.steps += 1
+            if self.steps > MOST:
+                raise RuntimeError(f"more than {MOST} things happen at one moment, and it never ends")
             action(*arguments)
         self.now = end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class _Maker:
 
     def __call__(self) -> Workload:
         workload: Any = self._workload
-        return workload if hasattr(workload, "next") else _Made(workload)
+        return copy.deepcopy(workload) if hasattr(workload, "next") else _Made(workload)
 
 
 def simulate(

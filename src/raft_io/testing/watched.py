@@ -159,8 +159,9 @@ class WatchedLog(RaftLog):
     def save_snapshot(self, snapshot: Snapshot) -> None:
         self.saving(snapshot)
         self.log.save_snapshot(snapshot)
+        if not self.now.holds(snapshot.index, snapshot.term):
+            self.same = min(self.same, snapshot.index)
         self.now.settle(snapshot.index, snapshot.term, snapshot.membership)
-        self.same = 0
 
     def receive_snapshot(self, meta: SnapshotMeta, offset: int, chunk: bytes) -> bytes | SnapshotData | None:
         return self.log.receive_snapshot(meta, offset, chunk)

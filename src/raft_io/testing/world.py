@@ -12,8 +12,9 @@ from raft_io import Index, LogEntry, Membership, NodeId, Snapshot, StorageError,
 from raft_io.core.messages import Message
 from raft_io.server import StateMachine, frames
 from raft_io.server.membership import everyone
-from raft_io.testing.checks.base import CRASH, Check, Hooks, ViolationError
+from raft_io.testing.checks.base import CALM, CRASH, Check, Hooks, ViolationError, told
 from raft_io.testing.clients import Call, Clients
+from raft_io.testing.disk import SuddenEndError
 from raft_io.testing.faults import inflict
 from raft_io.testing.history import History
 from raft_io.testing.machine import Ledger, WatchedMachine
@@ -32,6 +33,9 @@ __all__ = ["World"]
 PROMISES: Final = frozenset({1, 2, 3, 4, 7, 9})
 """The messages that promise something, by their number on the wire (`raft_io.wire`): all but pre-votes, reads
 and the answers to the pieces of a snapshot."""
+
+CAMPAIGNS: Final = frozenset({1, 5})
+"""The messages by which a node stands for election, likewise."""
 
 _SENT: Final = struct.Struct("<dII")
 
@@ -66,6 +70,10 @@ class World:
         self._hash = hashlib.blake2b(digest_size=16)
         self._machine = machine
         self._undo: dict[int, Callable[[], object]] = {}
+        self._undone = 0
+        """Counts what was to be undone."""
+        self.resting = False
+        """Whether all is well, so that nobody may stand for election."""
         self.network = Network(
             self.timeline,
             stream(plan.seed, "network"),
@@ -106,8 +114,9 @@ class World:
 
     def undo_later(self, fault: Fault, undo: Callable[[], object]) -> None:
         """Undo a fault when its time is over."""
-        self._undo[id(fault)] = undo
-        self.timeline.after(fault.lasts, self._undo_now, id(fault))
+        self._undone += 1
+        self._undo[self._undone] = undo
+        self.timeline.after(fault.lasts, self._undo_now, self._undone)
 
     def _undo_now(self, number: int) -> None:
         undo = self._undo.pop(number, None)
@@ -126,10 +135,10 @@ class World:
         self.operator.hasty = True
         for process in self.processes.values():
             process.held_down = 0
-            hangs = process.disk.delay == math.inf
+            ends = process.disk.fails or process.disk.delay == math.inf
             process.disk.calm()
             process.clock.change(self.now, 1.0)
-            if process.dying or hangs:
+            if ends:
                 process.stop(power=True)
             if process.paused:
                 process.pause(paused=False)
@@ -220,11 +229,12 @@ class World:
 
     def _is_enough(self, nodes: set[NodeId]) -> bool:
         """Whether `nodes` are a quorum in every membership that may be in force."""
-        memberships = [
-            self.membership_of(process)
-            for process in self.processes.values()
-            if hasattr(process, "log") and not process.fresh
-        ]
+        memberships = [self.operator.pending]
+        for process in self.processes.values():
+            if hasattr(process, "log") and not process.fresh:
+                first = Membership(()) if process.joins else self.initial
+                memberships.append(process.log.now.latest_membership(first))
+                memberships.append(process.log.disk.latest_membership(first))
         return all(is_quorum(membership, nodes) for membership in memberships if membership.voters)
 
     # What is told by the nodes.
@@ -271,7 +281,7 @@ class World:
         """A node has stopped by itself."""
         self.watcher.note(self.now, process.id, f"dies: {error}")
         if not (process.dying and isinstance(error, StorageError)):
-            self.crashed(f"node {process.id} died: {type(error).__name__}: {error}")
+            raise ViolationError.of_run(CRASH, f"node {process.id} died: {told(error)}", self.now) from error
         process.stop(power=True)
 
     def crashed(self, text: str) -> None:
@@ -313,6 +323,9 @@ class World:
                 message: Message = wire.decode(frame[5:])
                 for hook in hooks:
                     hook(process, target, message)
+            if self.resting and frame[4] == frames.MESSAGE and frame[6] in CAMPAIGNS:
+                text = f"node {process.id} stands for election, though all was well"
+                raise ViolationError.of_run(CALM, text, self.now)
             self._hash.update(_SENT.pack(self.now, process.id, target))
             self._hash.update(frame)
         self.network.send(process.id, target, batch)
@@ -326,7 +339,7 @@ class World:
     def members_changed(self, process: Process) -> None:
         """A node knows of other members: some may be strangers to it now, others no more."""
         for other in self.running:
-            if other is process:
+            if other is process or other.paused or not self.network.joins(process.id, other.id):
                 continue
             was = other.id in process.strangers
             welcome = process.greet(other)
@@ -361,7 +374,12 @@ class World:
         ours, theirs = self.processes[source], self.processes[target]
         if not (ours.up and theirs.up):
             return
-        if theirs.greet(ours):
+        try:
+            welcome = theirs.greet(ours)
+        except SuddenEndError as end:
+            theirs.stop(power=end.power)
+            return
+        if welcome:
             ours.connected(target)
         else:
             self._redial_later(ours, theirs)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from raft_io import Index, LogEntry, Message, NodeId, Snapshot
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from raft_io.testing.process import Process
     from raft_io.testing.world import World
 
-__all__ = ["CALM", "CRASH", "HOOKS", "PROGRESS", "WHOLE_RUN", "Check", "Hooks", "ViolationError"]
+__all__ = ["CALM", "CRASH", "HOOKS", "PROGRESS", "WHOLE_RUN", "Check", "Hooks", "ViolationError", "told"]
 
 PROGRESS: Final = "progress"
 CALM: Final = "calm"
@@ -30,6 +32,13 @@ WHOLE_RUN: Final = {
     ),
 }
 """The invariants that no check looks after but the run itself."""
+
+
+def told(error: BaseException) -> str:
+    """An exception, and where it was raised."""
+    trace = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(trace[-1].filename).name}, line {trace[-1].lineno})" if trace else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 class ViolationError(BaseException):

@@ -43,8 +43,10 @@ class Durability(Check):
         elif isinstance(message, AppendEntriesReply) and message.success:
             now, disk = process.log.now, process.log.disk
             index = message.match_index
-            if not 0 < index <= now.last or now.state.term != message.term:
+            if index == 0 or now.state.term != message.term:
                 return  # a reply of before its log was cut, as only a later term may do
+            if index > now.last:
+                self.fail(17, f"node {process.id} sends {message}; its log ends at {now.last}")
             # What a snapshot stands for is committed.
             term = (
                 self.world.history.terms[index - 1] if index <= now.base else now.terms[index - now.base - 1]
@@ -65,6 +67,10 @@ class Durability(Check):
             self.fail(18, f"node {process.id} is back with {found.state}; {disk.state} was durable")
         if found.state.term == disk.state.term and disk.state.voted_for not in (None, found.state.voted_for):
             self.fail(18, f"node {process.id} is back with {found.state}; {disk.state} was durable")
+        if found.base < disk.base:
+            self.fail(
+                18, f"node {process.id} is back with a snapshot of {found.base}; {disk.base} was durable"
+            )
         if found.last < min(same, disk.last):
             self.fail(18, f"node {process.id} is back with a log up to {found.last}; {same} was durable")
         for index in range(found.base + 1, found.last + 1):

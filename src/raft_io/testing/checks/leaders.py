@@ -41,24 +41,27 @@ class Leaders(Check):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.leaders: dict[Term, NodeId] = {}
-        self.votes: dict[tuple[Term, NodeId], NodeId] = {}
+        self.votes: dict[tuple[Term, NodeId, int], NodeId] = {}
+        """Whom a node has voted for in a term, by its incarnation: one that has lost its disk, and was let in
+        anew, is another voter."""
         self.stood: dict[tuple[Term, NodeId], Membership] = {}
         """By what membership a node stood in a term."""
 
     def sending(self, process: Process, target: NodeId, message: Message) -> None:
         if isinstance(message, RequestVote):
-            self._vote(message.term, process.id, process.id)
+            self._vote(message.term, process, process.id)
             self.stood.setdefault((message.term, process.id), self.world.membership_of(process))
         elif isinstance(message, RequestVoteReply):
-            if message.vote_granted:
-                self._vote(message.term, process.id, target)
+            # Nobody counts what a node grants that has no data and is not let in yet.
+            if message.vote_granted and not process.is_lost:
+                self._vote(message.term, process, target)
         elif isinstance(message, (AppendEntries, InstallSnapshot, TimeoutNow)):
             self._leads(message.term, message.leader, process)
 
-    def _vote(self, term: Term, voter: NodeId, candidate: NodeId) -> None:
-        known = self.votes.setdefault((term, voter), candidate)
+    def _vote(self, term: Term, voter: Process, candidate: NodeId) -> None:
+        known = self.votes.setdefault((term, voter.id, voter.incarnation), candidate)
         if known != candidate:
-            self.fail(2, f"node {voter} votes for {candidate} in term {term}; it has voted for {known}")
+            self.fail(2, f"node {voter.id} votes for {candidate} in term {term}; it has voted for {known}")
 
     def turned(self, process: Process) -> None:
         node = process.driver.node
@@ -77,7 +80,9 @@ class Leaders(Check):
         self._elected(process, term)
 
     def _elected(self, process: Process, term: Term) -> None:
-        voters = {voter for (when, voter), whom in self.votes.items() if (when, whom) == (term, process.id)}
+        voters = {
+            voter for (when, voter, _), whom in self.votes.items() if (when, whom) == (term, process.id)
+        }
         voters.add(process.id)
         membership = self.stood.get((term, process.id))
         if membership is None:

@@ -17,7 +17,10 @@ class RealTime(Check):
 
     name = "real time"
     rules: ClassVar = {
-        24: "A command takes a place after all that were acknowledged before it was asked for, and keeps it.",
+        24: (
+            "A command takes a place after all that were acknowledged before it was asked for, keeps it, "
+            "and is answered with what it came to there."
+        ),
         25: "A read is served by a state that has all that was acknowledged before it began.",
         26: "What was refused was not applied.",
     }
@@ -38,6 +41,10 @@ class RealTime(Check):
                 self.fail(24, f"{call} is acknowledged, but was applied nowhere")
             elif place <= call.floor:
                 self.fail(24, f"{call} at {place}, but {call.floor} was acknowledged before it began")
+            else:
+                answer = self.world.ledger.history[place - 1].answer
+                if answer != (str(call.result) if isinstance(call.result, Exception) else call.result):
+                    self.fail(24, f"{call} is answered with {call.result!r}, and came to {answer!r}")
 
     def ended(self) -> None:
         ledger = self.world.ledger
