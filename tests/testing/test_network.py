@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from raft_io.server.frames import FORWARD, MESSAGE, encode
 from raft_io.testing import plan
 from raft_io.testing.network import Network
 from raft_io.testing.timeline import Timeline, stream
+
+
+def framed(body: bytes) -> bytes:
+    return encode(MESSAGE, body)
 
 
 class Room:
@@ -25,7 +30,7 @@ class Room:
 
     def send(self, count: int) -> list[bytes]:
         """Send so many frames from 1 to 2, each by itself."""
-        frames = [b"%d" % number for number in range(count)]
+        frames = [framed(b"%d" % number) for number in range(count)]
         for frame in frames:
             self.network.send(1, 2, [frame])
         return frames
@@ -49,8 +54,8 @@ def test_a_cut_keeps_everything_that_is_sent_and_another_direction_is_open() -> 
     room = Room()
     room.network.cut(1, 2)
     room.send(3)
-    room.network.send(2, 1, [b"back"])
-    assert room.got() == [b"back"]
+    room.network.send(2, 1, [framed(b"back")])
+    assert room.got() == [framed(b"back")]
 
 
 def test_two_cuts_need_two_mends_and_then_the_connection_is_made_anew() -> None:
@@ -115,3 +120,14 @@ def test_whoever_watches_is_told_of_all_frames_and_when_they_arrive() -> None:
     assert first == b"0"
     assert arrival is not None and arrival > 0
     assert second == (b"lost", None)
+
+
+def test_a_request_that_is_passed_on_never_arrives_twice() -> None:
+    room = Room(plan.Network(doubled=0.9))
+    for connection in room.network.connections.values():
+        connection.echo = 1.0
+    frames = [encode(FORWARD, b"%d" % number) for number in range(50)]
+    room.network.send(1, 2, frames)
+    assert room.got() == frames
+    room.send(50)
+    assert len(room.got()) > 150

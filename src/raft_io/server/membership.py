@@ -351,7 +351,8 @@ class Members:
             return False
         latest = membership_index(self._node)
         if index <= latest:
-            return self._is_out
+            # A snapshot may stand for the entry, and for others behind it.
+            return self._is_out and (index == latest or not self._node.log.membership_entries())
         return index > self._node.commit_index
 
     def believes(self, witness: NodeId | None) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, final
 
 from raft_io import NodeId
+from raft_io.server import frames
 from raft_io.testing.plan import Network as Conditions
 from raft_io.testing.timeline import Timeline
 
@@ -15,10 +16,17 @@ __all__ = ["Connection", "Network"]
 STALE: Final = 2.0
 """Seconds, at most, for which what a broken connection still held may be read."""
 
+KIND: Final = 4
+"""Where a frame says what it is."""
+
+REPEATED: Final = frozenset({frames.MESSAGE, frames.MEMBERS})
+"""What may arrive twice. Raft minds no message that does; a request that is passed on, and its refusal, go by
+the order of a connection, on which nothing comes twice."""
+
 ECHOED: Final = 0.3
 """Share of the frames that arrive a second time, on a connection that echoes."""
 
-Frames = list[bytes]
+Batch = list[bytes]
 
 
 @final
@@ -54,7 +62,7 @@ class Network:
         rng: random.Random,
         conditions: Conditions,
         nodes: Iterable[NodeId],
-        deliver: Callable[[NodeId, NodeId, Frames], None],
+        deliver: Callable[[NodeId, NodeId, Batch], None],
         restored: Callable[[NodeId, NodeId], None],
     ) -> None:
         self._timeline = timeline
@@ -70,16 +78,18 @@ class Network:
         self.under_way = 0
         """Frames that have not."""
 
-    def send(self, source: NodeId, target: NodeId, frames: Frames) -> None:
+    def send(self, source: NodeId, target: NodeId, batch: Batch) -> None:
         """Frames leave, in order."""
         connection = self.connections[source, target]
         random = self._rng.random
-        for frame in frames:
+        for frame in batch:
             if connection.cuts or (connection.lost and random() < connection.lost):
                 if self.saw is not None:
                     self.saw(source, target, frame, None)
                 continue
             self._send(source, target, connection, frame)
+            if frame[KIND] not in REPEATED:
+                continue
             if connection.doubled and random() < connection.doubled:
                 self._send(source, target, connection, frame)
             if connection.echo and random() < ECHOED:

@@ -74,6 +74,13 @@ class _Maker:
         return copy.deepcopy(workload) if hasattr(workload, "next") else _Made(workload)
 
 
+def _seeds(seeds: int | Iterable[int]) -> Sequence[int]:
+    chosen = range(1, seeds + 1) if isinstance(seeds, int) else list(seeds)
+    if not chosen or not all(isinstance(seed, int) for seed in chosen):
+        raise ValueError(f"seeds is a number of runs, at least 1, or whole numbers, not {seeds!r}")
+    return chosen
+
+
 def simulate(
     machine: Callable[[], StateMachine],
     workload: Workload | Commands,
@@ -87,14 +94,16 @@ def simulate(
 
     `machine` makes a replica. `workload` says what clients ask for: a function of random numbers and a
     client's number that returns a command or an `Operation`, or an object with such a method `next` and a
-    `fingerprint`. It must draw everything that is random from the numbers it is given. `seeds`: so many runs,
-    from seed 1 on, or these; each is at least 60 simulated seconds. `jobs`: runs at the same time, with
-    joblib installed; then both must be picklable. `on_run` is told of each run.
+    `fingerprint` (see `Workload`), of which every run gets a copy. It must draw everything that is random
+    from the numbers it is given. `seeds`: so many runs, from seed 1 on, or these; each is at least 60
+    simulated seconds. `jobs`: runs at the same time, with joblib installed. `on_run` is told of each run.
 
-    Raises `SimulationFailedError` for the first run that fails. What it finds in a state machine: results or
-    states that differ between replicas, as `apply` depends on a clock, on random numbers or the order of a
-    set; state that `capture` or `restore` loses, or that `capture` shares with what `apply` changes later;
-    exceptions.
+    Raises `SimulationFailedError` for the first run that is found to fail, `ValueError` for no seeds. What it
+    finds in a state machine: results or states that differ between replicas, as `apply` depends on a clock,
+    on random numbers or on the order in which a set was filled; state that `restore` loses, or that
+    `capture` shares with what `apply` changes later; exceptions. State that `capture` leaves out is found if
+    it shows in a result, or in a `fingerprint` of yours: without one, two machines are in the same state that
+    would save the same.
 
     >>> class Counter(StateMachine):
     ...     def __init__(self) -> None:
@@ -112,7 +121,7 @@ def simulate(
     True
 
     """
-    chosen = range(1, seeds + 1) if isinstance(seeds, int) else seeds
+    chosen = _seeds(seeds)
     runs = seconds = operations = messages = faults = 0.0
     for each in sweep(chosen, machine, _Maker(workload), jobs=jobs):
         if on_run is not None:
