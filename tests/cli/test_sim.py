@@ -88,7 +88,7 @@ def test_there_is_nothing_to_shrink_where_all_is_well(capsys: pytest.CaptureFixt
     ("arguments", "text"),
     [
         (["--shrink"], "say --seed N"),
-        (["--seeds", "0"], "invalid"),
+        (["--seeds", "0"], "at least 1"),
         (["--seed", "x"], "invalid"),
         (["--seeds", "1", "--seed", "1"], "not allowed"),
     ],

@@ -115,11 +115,11 @@ def test_whoever_watches_is_told_of_all_frames_and_when_they_arrive() -> None:
     room.network.saw = lambda source, target, frame, arrival: seen.append((frame, arrival))
     room.send(1)
     room.network.cut(1, 2)
-    room.network.send(1, 2, [b"lost"])
+    room.network.send(1, 2, [framed(b"lost")])
     [(first, arrival), second] = seen
-    assert first == b"0"
+    assert first == framed(b"0")
     assert arrival is not None and arrival > 0
-    assert second == (b"lost", None)
+    assert second == (framed(b"lost"), None)
 
 
 def test_a_request_that_is_passed_on_never_arrives_twice() -> None:

@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=_jobs,
         default=1,
         metavar="N",
         help="seeds at a time; -1: one a processor (1; needs joblib)",
@@ -81,14 +81,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number, at least 1, not {text!r}")
+    return int(text)
+
+
+def _jobs(text: str) -> int:
+    return -1 if text == "-1" else _count(text)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run one plan or many seeds."""
+    for path in (options.failures, options.trace):
+        if path is not None:
+            _try(path)
     if options.seed is not None or options.plan is not None:
         return _run_one(options)
     if options.shrink or options.trace:
@@ -112,14 +118,14 @@ def _run_one(options: argparse.Namespace) -> int:
         if options.trace:
             tracer = Tracer()
             outcome = run_plan(outcome.plan, watcher=tracer)
-    if tracer is not None:
-        _write(options.trace, tracer, outcome)
-    if options.failures and outcome.failure is not None:
-        _append(options.failures, outcome.plan)
     if options.json:
         print(json.dumps({**asdict(summary(outcome, took)), "plan": json.loads(outcome.plan.to_json())}))
     else:
         _show(outcome)
+    if tracer is not None:
+        _write(options.trace, tracer, outcome)
+    if options.failures and outcome.failure is not None:
+        _append(options.failures, outcome.plan)
     return STATUS[kind_of(outcome)]
 
 
@@ -131,6 +137,14 @@ def _read(path: Path) -> Plan:
         raise CommandFailedError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise CommandFailedError(f"{path}: {error}") from error
+
+
+def _try(path: Path) -> None:
+    """Fail now, not when the work is done, if nothing can be written there."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise CommandFailedError(f"{path}: {error.strerror}") from error
 
 
 def _write(path: Path, tracer: Tracer, outcome: Outcome) -> None:
@@ -179,14 +193,19 @@ def _run_many(options: argparse.Namespace) -> int:
         results = sweep(seeds, jobs=options.jobs, dask=options.dask)
         found = list(_watched(results, len(seeds), options))
     except ImportError as error:
-        raise UsageError(f"{error}; install raft-io[sim]") from error
+        raise UsageError(f"{error}: pip install {error.name}") from error
+    except (OSError, ValueError) as error:
+        if options.dask is None:
+            raise
+        raise CommandFailedError(f"the Dask cluster at {options.dask!r}: {error}") from error
     failed = [each for each in found if each.kind]
     if options.json:
         print(json.dumps(_totals(found) | {"failures": [asdict(each) for each in failed]}))
     else:
         totals = _totals(found)
         print(
-            f"{totals['runs']} seeds from {options.first}: {totals['seconds']:,.0f} simulated seconds, "
+            f"{totals['runs']} seed{'s' * (len(found) != 1)} from {options.first}: "
+            f"{totals['seconds']:,.0f} simulated seconds, "
             f"{totals['operations']:,} operations, {totals['messages']:,} messages, {totals['faults']:,} "
             f"faults, {len(failed)} failed"
         )
@@ -222,7 +241,10 @@ def _watched(results: Iterable[Summary], count: int, options: argparse.Namespace
             faults += each.faults
             if each.kind:
                 failures += 1
-                console.print(f"seed {each.seed}: {each.kind}: {each.failure}", style="red", markup=False)
+                text = f"seed {each.seed}: {each.kind}: {each.failure}"
+                console.print(text, style="red", markup=False, soft_wrap=True)
+                again = f"  again: raft-io sim --seed {each.seed} --shrink --trace {each.seed}.html"
+                console.print(again, markup=False, soft_wrap=True)
                 if options.failures:
                     _append(options.failures, draw(each.seed))
             speed = seconds / (time.perf_counter() - began)

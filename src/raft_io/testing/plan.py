@@ -180,7 +180,10 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """The plan that a line says. Raises `ValueError` if it is none."""
         try:
-            given = json.loads(text)
+            try:
+                given = json.loads(text)
+            except ValueError as error:
+                raise ValueError(f"not a plan, as a line of JSON: {error}") from error
             unknown = given.keys() - {each.name for each in fields(cls)}
             if unknown:
                 raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
@@ -194,5 +197,5 @@ class Plan:
             plan = cls(**given)
             plan.check()
         except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"not a plan: {error!r}") from error
+            raise ValueError(f"not a plan: {type(error).__name__}: {error}") from error
         return plan

@@ -52,8 +52,7 @@ class Leaders(Check):
             self._vote(message.term, process, process.id)
             self.stood.setdefault((message.term, process.id), self.world.membership_of(process))
         elif isinstance(message, RequestVoteReply):
-            # Nobody counts what a node grants that has no data and is not let in yet.
-            if message.vote_granted and not process.is_lost:
+            if message.vote_granted:
                 self._vote(message.term, process, target)
         elif isinstance(message, (AppendEntries, InstallSnapshot, TimeoutNow)):
             self._leads(message.term, message.leader, process)
