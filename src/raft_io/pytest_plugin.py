@@ -57,8 +57,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 f"{metafunc.definition.nodeid} is marked raft_sim, but does not use its fixture"
             )
         return
-    seeds: Any = 50 if mark is None else mark.kwargs.get("seeds", *mark.args[:1] or (50,))
-    chosen = list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds)
+    from raft_io.testing.users import seeds_of  # see above
+
+    seeds: Any = 50
+    if mark is not None:
+        unknown = sorted(mark.kwargs.keys() - {"seeds"})
+        if unknown or len(mark.args) > 1:
+            raise pytest.UsageError(
+                f"{metafunc.definition.nodeid}: the mark raft_sim takes seeds=..., not {', '.join(unknown)}"
+            )
+        seeds = mark.kwargs.get("seeds", *mark.args or (50,))
+    try:
+        chosen = seeds_of(seeds)
+    except ValueError as error:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {error}") from error
     metafunc.parametrize(FIXTURE, chosen, indirect=True, ids=[f"seed-{seed}" for seed in chosen])
 
 

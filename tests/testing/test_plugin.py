@@ -65,6 +65,13 @@ def test_a_failure_names_the_seed_and_what_was_found(pytester: pytest.Pytester) 
     result.stdout.fnmatch_lines(["*SimulationFailedError: seed *another result than others*"])
 
 
+@pytest.mark.parametrize("seeds", ["0", "-3", "2.0", "'ab'", "[]"])
+def test_seeds_that_are_none_are_misuse(pytester: pytest.Pytester, seeds: str) -> None:
+    result = played(pytester, seeds=seeds)
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*seeds is a number of runs, at least 1*"])
+
+
 def test_a_mark_without_the_fixture_is_misuse(pytester: pytest.Pytester) -> None:
     result = played(pytester, fixture="")
     assert result.ret != 0

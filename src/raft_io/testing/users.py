@@ -14,7 +14,7 @@ from raft_io.testing.histories import Operation as Seen
 from raft_io.testing.sweep import Summary, sweep
 from raft_io.testing.workload import Operation, Workload, fingerprint
 
-__all__ = ["Report", "SimulationFailedError", "simulate"]
+__all__ = ["Report", "SimulationFailedError", "seeds_of", "simulate"]
 
 Commands = Callable[[random.Random, int], "Operation | bytes"]
 """Makes the next operation of a client, from random numbers and the client's number; bytes are a command."""
@@ -74,8 +74,10 @@ class _Maker:
         return copy.deepcopy(workload) if hasattr(workload, "next") else _Made(workload)
 
 
-def _seeds(seeds: int | Iterable[int]) -> Sequence[int]:
-    chosen = range(1, seeds + 1) if isinstance(seeds, int) else list(seeds)
+def seeds_of(seeds: int | Iterable[int]) -> Sequence[int]:
+    """The seeds that are meant: so many, or these. Raises `ValueError` for none, or for what is no number."""
+    wanted: Any = range(1, seeds + 1) if isinstance(seeds, int) else seeds
+    chosen: list[int] = list(wanted) if isinstance(wanted, Iterable) else []
     if not chosen or not all(isinstance(seed, int) for seed in chosen):
         raise ValueError(f"seeds is a number of runs, at least 1, or whole numbers, not {seeds!r}")
     return chosen
@@ -121,7 +123,7 @@ def simulate(
     True
 
     """
-    chosen = _seeds(seeds)
+    chosen = seeds_of(seeds)
     runs = seconds = operations = messages = faults = 0.0
     for each in sweep(chosen, machine, _Maker(workload), jobs=jobs):
         if on_run is not None:
