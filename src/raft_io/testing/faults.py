@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "inflict"]
 
-FORGIVEN: Final = 3.0
+FORGIVEN: Final = 10.0
 """Seconds after a fault of its disk for which a node may still die of it."""
 
 Undo = Callable[[], object] | None
