@@ -198,6 +198,11 @@ def _fault(rng: random.Random, kind: str, when: float, nodes: int) -> list[Fault
         again = when + lasts + rng.uniform(0.05, 1.0)
         killed = Fault(fault.at, kind, node, whom, fault.lasts)
         return [killed, Fault(round(again, 4), "crash", node, whom, 0.3)]
+    if kind == "slow-link" and rng.random() < 0.5:
+        # What is slow to come back outlives whoever waits for it: others have elected a leader meanwhile.
+        slow = Fault(fault.at, kind, who, whom, round(max(lasts, 1.0), 4), rng.choice((0.2, 0.4, 0.8)))
+        cut = round(when + rng.uniform(0.3, slow.lasts), 4)
+        return [slow, Fault(cut, "isolate", who, whom, round(rng.uniform(0.5, 3.0), 4))]
     if kind == "snapshot" and rng.random() < 0.4:
         soon = round(when + rng.uniform(0.0, 0.1), 4)
         return [fault, Fault(soon, "crash-between", who, whom, 0.0, float(rng.randrange(12)))]
