@@ -107,7 +107,12 @@ def counting(port: int, *nodes: int, cwd: Path) -> Iterator[Iterator[int]]:
         yield (int(line.rpartition(": ")[2]) for line in process.stdout)
     finally:
         process.send_signal(signal.SIGINT)
-        _, complaints = process.communicate(timeout=30)
+        try:
+            _, complaints = process.communicate(timeout=30)
+        finally:
+            # Where Ctrl-C is ignored, as by jobs in the background, the next test must not suffer for it.
+            process.kill()
+            process.communicate()
         assert process.returncode == 0 and "Traceback" not in complaints
 
 
