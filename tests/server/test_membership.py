@@ -352,6 +352,21 @@ def test_who_was_vouched_for_is_remembered_when_it_is_met() -> None:
     assert known.objection(hello(3, 34)), "it has lost its data since"
 
 
+def test_who_joins_knows_its_leader_though_the_log_begins_with_another() -> None:
+    raft = RaftNode(RaftConfig.joining(1))
+    known = members(raft, configured=False, initial=False)
+    assert known.objection(hello(2, 22)) is None
+    known.greeted(hello(2, 22))
+    known.hear(2, 9, {2: ("t:2", 22), 9: ("t:9", 99)})
+    change = entry(1, Membership([2, 9], [1]))
+    raft.step(Receive(AppendEntries(2, 9, 0, 0, [change, LogEntry(1, 2, b"x")], 2)))
+    # Node 9 was another one as of there.
+    known.adopt({9: Member("t:9", 98)}, 2)
+    assert known.objection(hello(9, 99)) is None
+    known.greeted(hello(9, 99))
+    assert known.strangers() == []
+
+
 def test_who_catches_up_does_not_turn_its_own_leader_away() -> None:
     # The leader was let in again by an entry that this node is yet to be sent.
     raft = node(log_of((1, Membership([1, 2, 9])), (2, Membership([1, 2]))))
