@@ -307,8 +307,8 @@ class Members:
             log.warning("node %s: %s", self._node.id, error)
 
     def hear(self, peer: NodeId, index: Index, table: dict[NodeId, Row]) -> None:
-        """A member tells of the table as of `index`. Whoever knows no members yet believes anybody: it is sent
-        the log from the beginning, by which some of them are not who they are now."""
+        """A member tells of the table as of `index`. Whoever knows no members yet believes anybody: the log
+        that it is sent begins at a time when some of them were not who they are now."""
         members = everyone(self._node.membership)
         if not self.counts(peer) or (members and peer not in members):
             return
