@@ -11,7 +11,7 @@ from raft_io.testing.plan import Fault, Plan
 from raft_io.testing.run import Outcome, run
 from raft_io.testing.shrink import shrink
 from raft_io.testing.users import Report, SimulationFailedError, simulate
-from raft_io.testing.workload import Operation, Workload
+from raft_io.testing.workload import Operation, Workload, WorkloadError
 
 __all__ = [
     "Fault",
@@ -22,6 +22,7 @@ __all__ = [
     "SimulationFailedError",
     "ViolationError",
     "Workload",
+    "WorkloadError",
     "draw",
     "run",
     "shrink",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import TYPE_CHECKING, Any, Final, final
 
 from raft_io import CommandError, NodeId, NotLeaderError, OverloadedError, RaftError, SessionExpiredError
 from raft_io.server.requests import Request
+from raft_io.testing.checks.base import told
 from raft_io.testing.machine import TAG
 from raft_io.testing.process import Process
 from raft_io.testing.timeline import stream
-from raft_io.testing.workload import Operation
+from raft_io.testing.workload import Operation, WorkloadError
 
 if TYPE_CHECKING:
     from raft_io.testing.world import World
@@ -129,11 +131,11 @@ class Clients:
         if not self.working:
             return
         world, rng = self.world, self._rngs[client]
-        operation = world.workload.next(rng, client)
+        operation = self._drawn(rng, client)
         for _ in range(TRIES if self.reading else 0):
             if operation.query is not None:
                 break
-            operation = world.workload.next(rng, client)
+            operation = self._drawn(rng, client)
         tag = (len(self.calls) + 1).to_bytes(TAG, "big")
         keyed = operation.command is not None and rng.random() < world.plan.load.keyed
         call = Call(client, operation, tag, b"key" + tag if keyed else None, world.now)
@@ -141,6 +143,16 @@ class Clients:
         self.calls.append(call)
         world.told_call(call)
         self._try(call)
+
+    def _drawn(self, rng: random.Random, client: int) -> Operation:
+        try:
+            operation: Any = self.world.workload.next(rng, client)
+        except Exception as error:
+            raise WorkloadError(f"the workload raised {told(error)}") from error
+        if not isinstance(operation, Operation):
+            kind = type(operation).__name__
+            raise WorkloadError(f"the workload returned {kind}; it must return bytes or an Operation")
+        return operation
 
     def _try(self, call: Call) -> None:
         world, rng = self.world, self._rngs[call.client]
@@ -189,7 +201,13 @@ class Clients:
         """A node has answered that it could not, or does not know."""
         self._open.pop(attempt, None)
         call = attempt.call
-        if isinstance(error, CommandError) and not call.is_read:
+        if isinstance(error, CommandError) and call.is_read:
+            # The query has refused: that is an answer, of no place.
+            call.outcome = "refused"
+            self.count += 1
+            self._done(call)
+            return
+        if isinstance(error, CommandError):
             call.place, call.result = self.world.ledger.places.get(call.tag, 0), error
             self._acknowledge(call)
             return

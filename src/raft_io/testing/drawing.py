@@ -7,7 +7,7 @@ import random
 from typing import Any, Final
 
 from raft_io.testing.faults import KINDS
-from raft_io.testing.plan import LEADER, Fault, Load, Network, Plan
+from raft_io.testing.plan import LEADER, NO_LEASES, Fault, Load, Network, Plan
 from raft_io.testing.timeline import stream
 
 __all__ = ["draw"]
@@ -136,9 +136,6 @@ AMOUNTS: Final = {
 
 OFTEN: Final = frozenset({"change", "transfer", "crash", "crash-between"})
 """Kinds that most runs have."""
-
-NO_LEASES: Final = frozenset({"drift", "reconfigure"})
-"""Kinds that break what leases go by."""
 
 
 def _faults(rng: random.Random, nodes: int, steady: bool) -> tuple[Fault, ...]:

@@ -134,20 +134,26 @@ def _flap_once(world: World, pairs: Pairs, lasts: float) -> None:
     world.timeline.after(lasts, world.unless_healed(mend))
 
 
+def _worsen(world: World, node: Process | None, amount: float, *names: str) -> Undo:
+    """Add `amount` to these numbers of the connections of a node, or of all, and take it away again: what
+    overlaps adds up."""
+    worse = [c for pair, c in world.network.connections.items() if node is None or node.id in pair]
+
+    def add(more: float) -> None:
+        for connection in worse:
+            for name in names:
+                setattr(connection, name, getattr(connection, name) + more)
+
+    add(amount)
+    return lambda: add(-amount)
+
+
 def slow_link(world: World, fault: Fault) -> Undo:
     """Everything to and from a node takes `amount` seconds longer."""
     node = _node(world, fault.who)
     if node is None:
         return None
-    slowed = [c for pair, c in world.network.connections.items() if node.id in pair]
-    for connection in slowed:
-        connection.slow += fault.amount
-
-    def undo() -> None:
-        for connection in slowed:
-            connection.slow -= fault.amount
-
-    return undo
+    return _worsen(world, node, fault.amount, "slow")
 
 
 def echo(world: World, fault: Fault) -> Undo:
@@ -155,32 +161,12 @@ def echo(world: World, fault: Fault) -> Undo:
     node = _node(world, fault.who)
     if node is None:
         return None
-    echoing = [c for pair, c in world.network.connections.items() if node.id in pair]
-    for connection in echoing:
-        connection.echo += fault.amount
-
-    def undo() -> None:
-        for connection in echoing:
-            connection.echo -= fault.amount
-
-    return undo
+    return _worsen(world, node, fault.amount, "echo")
 
 
 def lossy(world: World, fault: Fault) -> Undo:
     """A share of all frames is lost, doubled, and overtaken."""
-    connections = list(world.network.connections.values())
-    for connection in connections:
-        connection.lost += fault.amount
-        connection.doubled += fault.amount
-        connection.late += fault.amount
-
-    def undo() -> None:
-        for connection in connections:
-            connection.lost -= fault.amount
-            connection.doubled -= fault.amount
-            connection.late -= fault.amount
-
-    return undo
+    return _worsen(world, None, fault.amount, "lost", "doubled", "late")
 
 
 def reconnect(world: World, fault: Fault) -> Undo:
@@ -324,7 +310,6 @@ def _fails(world: World, fault: Fault, number: int) -> Undo:
         return None
     node.disk.fails = number
     node.dying = True
-
     life = node.life
 
     def forget() -> None:

@@ -41,6 +41,8 @@ class Ledger:
         self.history: list[Applied] = []
         self.places: dict[bytes, int] = {}
         self.problem: Callable[[str], None] = _raise
+        self.still = False
+        """Whether no replica wants the time any more."""
 
     def apply(self, node: NodeId, place: int, tag: bytes, outcome: bytes, answer: bytes | str) -> None:
         """A replica has applied the command of `tag` as its `place`-th."""
@@ -87,7 +89,9 @@ class WatchedMachine(StateMachine):
             result = self.inner.apply(command[TAG:])
         except CommandError as error:
             text = str(error)
-            self.ledger.apply(self.node, self.place, tag, _digest(b"refused" + text.encode()), text)
+            self.ledger.apply(
+                self.node, self.place, tag, _digest(b"refused" + text.encode("utf-8", "surrogatepass")), text
+            )
             raise
         # What is no bytes is for the server to refuse.
         answer: bytes = result if isinstance(result, bytes) else repr(result).encode()
@@ -102,7 +106,7 @@ class WatchedMachine(StateMachine):
         self.inner.advance(now)
 
     def due(self) -> int | None:
-        return self.inner.due()
+        return None if self.ledger.still else self.inner.due()
 
     def capture(self) -> Callable[[BinaryIO], None]:
         head = _HEAD.pack(self.place, self.time, self.chain)

@@ -33,7 +33,7 @@ Batch = list[bytes]
 class Connection:
     """From one node to another. Faults add to its numbers and take away again what they added."""
 
-    __slots__ = ("cuts", "doubled", "echo", "epoch", "last", "late", "lost", "slow")
+    __slots__ = ("cuts", "doubled", "echo", "epoch", "last", "late", "life", "lost", "slow")
 
     def __init__(self, conditions: Conditions) -> None:
         self.cuts = 0
@@ -46,6 +46,8 @@ class Connection:
         """Seconds, at most, after which some frames arrive a second time; `0`: none does."""
         self.epoch = 0
         """Counts the connections that were made, one after the other."""
+        self.life = 0
+        """Counts the disks that its ends have had, one after the other."""
         self.last = 0.0
         """When the last frame arrives."""
 
@@ -107,17 +109,21 @@ class Network:
         if self.saw is not None:
             self.saw(source, target, frame, when)
         self.under_way += 1
-        self._timeline.at(when, self._arrive, source, target, connection.epoch, frame)
+        self._timeline.at(when, self._arrive, source, target, connection.epoch, connection.life, frame)
 
     def _echo(self, source: NodeId, target: NodeId, connection: Connection, frame: bytes) -> None:
         when = self._timeline.now + connection.echo * self._rng.random()
         if self.saw is not None:
             self.saw(source, target, frame, when)
         self.under_way += 1
-        self._timeline.at(when, self._arrive, source, target, connection.epoch, frame)
+        self._timeline.at(when, self._arrive, source, target, connection.epoch, connection.life, frame)
 
-    def _arrive(self, source: NodeId, target: NodeId, epoch: int, frame: bytes) -> None:
+    def _arrive(self, source: NodeId, target: NodeId, epoch: int, life: int, frame: bytes) -> None:
         connection = self.connections[source, target]
+        if connection.life != life:
+            # A node that comes with another disk introduces itself anew, on connections of its own.
+            self.under_way -= 1
+            return
         if connection.epoch != epoch:
             fate = self._rng.random()
             if fate < 0.5:
@@ -125,7 +131,7 @@ class Network:
                 return
             if fate < 0.8:
                 later = self._timeline.now + STALE * self._rng.random()
-                self._timeline.at(later, self._arrive, source, target, epoch, frame)
+                self._timeline.at(later, self._arrive, source, target, epoch, life, frame)
                 return
         self.under_way -= 1
         self.delivered += 1
@@ -163,6 +169,12 @@ class Network:
             if node in (source, target):
                 connection.epoch += 1
                 connection.last = 0.0
+
+    def replaced_disk(self, node: NodeId) -> None:
+        """A node is another one now: nothing that it sent, or was sent, before arrives any more."""
+        for pair, connection in self.connections.items():
+            if node in pair:
+                connection.life += 1
 
     def heal(self) -> None:
         """No cut, no loss, no delay: every connection is made anew."""

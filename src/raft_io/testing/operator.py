@@ -48,7 +48,10 @@ class Operator:
         """Spares that are to join."""
         self.told: dict[str, int] = {}
         """What became of what was asked for, by name."""
-        self._asked: tuple[Process, int, int, Membership] | None = None
+        self._asked = (0, 0, 0)
+        """Whom a change was asked of last: the leader, which life of it, and its term."""
+        self._wanted: list[Membership] = []
+        """All that it was asked for."""
         self.hasty = False
         """After the faults: who is down is started at once."""
         self._rng = stream(world.plan.seed, "operator")
@@ -123,18 +126,21 @@ class Operator:
         there = {process.id for process in self.world.running if not process.is_lost or process is leader}
         if not is_quorum(wanted, there):
             return
-        self._asked = (leader, leader.life, leader.driver.node.term, wanted)
+        who = (leader.id, leader.life, leader.driver.node.term)
+        if who != self._asked:
+            self._asked = who
+            self._wanted = []
+        self._wanted.append(wanted)
         self.ask(leader, ChangeMembership(wanted.voters, wanted.learners))
 
     @property
-    def pending(self) -> Membership:
-        """What the leader was asked for last, while it may be yet to come: it is in no log then. Nobody
-        otherwise."""
-        if self._asked is not None:
-            leader, life, term, wanted = self._asked
-            if leader.up and leader.life == life and leader.driver.node.term == term:
-                return wanted
-        return Membership(())
+    def pending(self) -> list[Membership]:
+        """What the leader was asked for in its term: some of it may be yet to come, and is in no log then."""
+        leader = self.world.processes.get(self._asked[0])
+        if leader is None or not leader.up:
+            return []
+        now = (leader.id, leader.life, leader.driver.node.term)
+        return list(self._wanted) if now == self._asked else []
 
     def ask(self, process: Process, event: Event) -> None:
         """Have a node carry out an operator's event."""

@@ -7,6 +7,7 @@ a run like any other.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, final
@@ -40,6 +41,9 @@ INSTANT: Final = frozenset(
     )
 )
 """Kinds of faults that do not last."""
+
+NO_LEASES: Final = frozenset({"drift", "reconfigure"})
+"""Kinds of faults that break what leases go by."""
 
 LEADER: Final = 0
 """Instead of a node: whoever leads when it happens."""
@@ -82,6 +86,23 @@ class Fault:
         if self.kind not in INSTANT:
             words.append(f"for {self.lasts:.3f} s")
         return f"{self.kind}: {', '.join(words)}" if words else self.kind
+
+
+def _check_types(part: Any) -> None:
+    """The fields of a part of a plan are of the types of their defaults, and the numbers are some."""
+    for each in fields(part):
+        value, usual = getattr(part, each.name), each.default
+        if isinstance(usual, bool) or isinstance(value, bool):
+            good = isinstance(value, bool) and isinstance(usual, bool)
+        elif isinstance(usual, int) or each.name in ("who", "seed"):
+            good = isinstance(value, int)
+        elif isinstance(usual, float) or each.name == "at":
+            good = isinstance(value, (int, float)) and math.isfinite(value)
+            good = good and (value >= 0 or each.name == "amount")
+        else:
+            continue
+        if not good:
+            raise ValueError(f"{each.name} cannot be {value!r}")
 
 
 @final
@@ -160,17 +181,27 @@ class Plan:
         """Raise `ValueError` or `TypeError` for a plan that cannot be carried out."""
         from raft_io.testing.faults import KINDS  # which goes by plans itself
 
-        if not (0 < self.seconds < 1e6 and 1 <= self.voters <= 100 and 0 <= self.spares <= 100):
-            raise ValueError("seconds, voters or spares out of range")
-        if not (1 <= self.load.clients <= 1000 and self.load.keys >= 1 and self.load.think >= 0.001):
-            raise ValueError("clients, keys or think out of range")
+        for part in (self, self.network, self.load, *self.faults):
+            _check_types(part)
+        for value, low, high in (
+            *((self.seconds, 0.001, 1e6), (self.voters, 1, 100), (self.spares, 0, 100)),
+            *((self.segment, 512, 1e9), (self.max_sessions, 1, 1e9), (self.max_keys, 1, 1e9)),
+            *((self.load.clients, 1, 1000), (self.load.keys, 1, 1e6), (self.load.think, 0.001, 1000)),
+            *((self.drift, 0, 0.99), (self.load.patience, 0.001, 1e6)),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{value!r} is not between {low:g} and {high:g}")
+        owned = self.options.keys() & {"id", "peers", "seed", "joins"}
+        if owned:
+            raise ValueError(f"no options of a plan: {', '.join(sorted(owned))}")
+        RaftConfig(1).replace(**self.options)
         for fault in self.faults:
             if fault.kind not in KINDS:
                 raise ValueError(f"unknown kind of fault: {fault.kind}")
-            numbers = (fault.at, fault.lasts, abs(fault.amount), fault.who, fault.whom)
-            if not all(0 <= number < 1e9 for number in numbers):
-                raise ValueError(f"out of range: {fault!r}")
-        RaftConfig(1).replace(**self.options)
+            if fault.kind == "drift" and not 0.01 <= fault.amount <= 100:
+                raise ValueError(f"a clock cannot run {fault.amount:g} times as fast")
+            if self.options.get("lease_reads") and fault.kind in NO_LEASES:
+                raise ValueError(f"{fault.kind} breaks what leases go by, and the plan has lease_reads")
 
     def to_json(self) -> str:
         """The plan as one line of JSON."""
@@ -182,7 +213,7 @@ class Plan:
         try:
             try:
                 given = json.loads(text)
-            except ValueError as error:
+            except (RecursionError, ValueError) as error:
                 raise ValueError(f"not a plan, as a line of JSON: {error}") from error
             unknown = given.keys() - {each.name for each in fields(cls)}
             if unknown:

@@ -168,6 +168,7 @@ class Process:
         self.members = Members(self.driver.node, own, others, found.peers, initial)
         self.driver.node.passive = self.members.is_joining
         self._membership = self.driver.node.membership
+        self._leader: NodeId | None = None
         self.up = True
         self.life += 1
         self.removal = Removal(self.driver.node, self.members, found.config, TICK)
@@ -208,6 +209,7 @@ class Process:
         """The disk is replaced by an empty one."""
         assert not self.up, "its disk is in use"
         self.disk.wipe()
+        self.world.network.replaced_disk(self.id)
         self.joins = True
         self.fresh = True
         self.broken = ""
@@ -304,8 +306,12 @@ class Process:
             self.members.adopt(self.driver.members, node.last_applied)
             self._see_disk()
         node.passive = self.members.is_joining
-        if output.changes or output.members_changed:
+        leader = node.leader
+        if output.changes or output.members_changed or leader != self._leader:
+            # Who may be a member depends on whether there is a leader.
+            self._leader = leader
             world.members_changed(self)
+        if output.changes or output.members_changed:
             for peer in self.members.links():
                 if peer not in self.strangers:
                     world.network.send(self.id, peer, [self.members.tell()])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, final
 
+from raft_io import Index
 from raft_io.kv.store import KeyValueStore
 from raft_io.server import StateMachine, sessions
 from raft_io.testing.checks import ALL, ViolationError
@@ -18,7 +19,7 @@ from raft_io.testing.faults import KINDS
 from raft_io.testing.plan import Fault, Plan
 from raft_io.testing.timeline import stream
 from raft_io.testing.watcher import Watcher
-from raft_io.testing.workload import StoreWorkload, Workload
+from raft_io.testing.workload import StoreWorkload, Workload, WorkloadError
 from raft_io.testing.world import World
 
 __all__ = ["CALM", "CRASH", "LIVENESS", "PROGRESS", "Outcome", "run"]
@@ -122,6 +123,8 @@ def _run(
         world.ended()
     except ViolationError as error:
         failure = error
+    except WorkloadError:
+        raise
     except Exception as error:
         failure = ViolationError.of_run(CRASH, told(error), world.now)
         failure.__cause__ = error
@@ -182,10 +185,11 @@ def _recover(world: World) -> None:
     clients.hurry = True
     end = world.now + PATIENCE
     while world.now < end:
+        reached = _reached(world)
         world.run(0.5)
         hurried = clients.count >= wanted or world.now > end - PATIENCE / 2
         clients.working = clients.count < served or not hurried
-        if not clients.working and not clients.open and is_whole(world):
+        if not clients.working and not clients.open and is_whole(world, reached):
             return
     text = f"not whole {PATIENCE:g} s after the last fault: {_story(world)}"
     raise ViolationError.of_run(PROGRESS, text, world.now)
@@ -197,8 +201,15 @@ def _story(world: World) -> str:
     )
 
 
-def is_whole(world: World) -> bool:
-    """Whether every member is there and has applied everything."""
+def _reached(world: World) -> tuple[Index, int]:
+    """How far the leader's log goes, and the history of commands."""
+    leader = world.leader
+    return (0 if leader is None else leader.log.last_index()), len(world.ledger.history)
+
+
+def is_whole(world: World, reached: tuple[Index, int]) -> bool:
+    """Whether every member is there and has applied what there was when `reached` was noted: a machine that
+    wants the time has always something under way."""
     leader = world.leader
     if leader is None:
         return False
@@ -206,11 +217,9 @@ def is_whole(world: World) -> bool:
         return False
     if any(process.members.is_joining and process.id in world.operator.wanted for process in world.running):
         return False
-    last = leader.log.last_index()
+    last, place = reached
     return all(
-        member.up
-        and member.driver.node.last_applied == last
-        and member.machine.place == len(world.ledger.history)
+        member.up and member.driver.node.last_applied >= last and member.machine.place >= place
         for member in world.members
     )
 
@@ -221,10 +230,15 @@ def _rest(world: World) -> None:
     assert leader is not None
     term = leader.driver.node.term
     world.resting = True
-    world.run(QUIET)
+    world.run(QUIET / 2)
+    reached = _reached(world)
+    world.ledger.still = True
+    world.run(QUIET / 2)
     now = world.leader
     if now is not leader or now.driver.node.term != term:
         text = f"node {leader.id} of term {term} lost its office, though all was well"
         raise ViolationError.of_run(CALM, text, world.now)
-    if not is_whole(world):
+    if not is_whole(world, reached) or _reached(world)[0] > min(
+        member.driver.node.last_applied for member in world.members
+    ):
         raise ViolationError.of_run(PROGRESS, "not whole any more, though all was well", world.now)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from raft_io.server import StateMachine
+from raft_io.testing.checks.base import told
 from raft_io.testing.clients import Call
 from raft_io.testing.histories import Operation as Seen
 from raft_io.testing.sweep import Summary, sweep
-from raft_io.testing.workload import Operation, Workload, fingerprint
+from raft_io.testing.workload import Operation, Workload, WorkloadError, fingerprint
 
 __all__ = ["Report", "SimulationFailedError", "seeds_of", "simulate"]
 
@@ -53,7 +54,7 @@ class _Made:
 
     def next(self, rng: random.Random, client: int) -> Operation:
         made = self._commands(rng, client)
-        return Operation(repr(made)[1:], command=made) if isinstance(made, bytes) else made
+        return Operation(repr(made)[1:61], command=made) if isinstance(made, bytes) else made
 
     def fingerprint(self, machine: Any) -> Hashable:
         return fingerprint(machine)
@@ -71,7 +72,15 @@ class _Maker:
 
     def __call__(self) -> Workload:
         workload: Any = self._workload
-        return copy.deepcopy(workload) if hasattr(workload, "next") else _Made(workload)
+        if not hasattr(workload, "next"):
+            return _Made(workload)
+        try:
+            copied: Workload = copy.deepcopy(workload)
+        except Exception as error:
+            raise WorkloadError(
+                f"every run gets a copy of the workload, which raised {told(error)}"
+            ) from error
+        return copied
 
 
 def seeds_of(seeds: int | Iterable[int]) -> Sequence[int]:
@@ -100,12 +109,13 @@ def simulate(
     from the numbers it is given. `seeds`: so many runs, from seed 1 on, or these; each is at least 60
     simulated seconds. `jobs`: runs at the same time, with joblib installed. `on_run` is told of each run.
 
-    Raises `SimulationFailedError` for the first run that is found to fail, `ValueError` for no seeds. What it
-    finds in a state machine: results or states that differ between replicas, as `apply` depends on a clock,
-    on random numbers or on the order in which a set was filled; state that `restore` loses, or that
-    `capture` shares with what `apply` changes later; exceptions. State that `capture` leaves out is found if
-    it shows in a result, or in a `fingerprint` of yours: without one, two machines are in the same state that
-    would save the same.
+    Raises `SimulationFailedError` for the first run that is found to fail, `WorkloadError` for a workload
+    that raises or returns something else, `ValueError` for no seeds. What it finds in a state machine:
+    results or states that differ between replicas, as `apply` depends on a clock, on random numbers or on
+    the order in which a set was filled; state that `restore` loses, or that `capture` shares with what
+    `apply` changes later; exceptions. State that `capture` leaves out is found if it shows in a result,
+    or in a `fingerprint` of yours: without one, two machines are in the same state that would save the
+    same.
 
     >>> class Counter(StateMachine):
     ...     def __init__(self) -> None:

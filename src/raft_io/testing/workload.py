@@ -17,7 +17,7 @@ from raft_io.testing.histories import Operation as Seen
 if TYPE_CHECKING:
     from raft_io.testing.clients import Call
 
-__all__ = ["Operation", "StoreWorkload", "Workload", "fingerprint"]
+__all__ = ["Operation", "StoreWorkload", "Workload", "WorkloadError", "fingerprint"]
 
 SHOWN: Final = 60
 """Characters of a command that are shown."""
@@ -37,6 +37,10 @@ class Operation:
     def __post_init__(self) -> None:
         if (self.command is None) == (self.query is None):
             raise ValueError("an operation is either a command or a query")
+
+
+class WorkloadError(Exception):
+    """A workload does not do what it must: no fault of the nodes, and no outcome of a run."""
 
 
 class Workload(Protocol):

@@ -229,9 +229,9 @@ class World:
 
     def _is_enough(self, nodes: set[NodeId]) -> bool:
         """Whether `nodes` are a quorum in every membership that may be in force."""
-        memberships = [self.operator.pending]
+        memberships = self.operator.pending
         for process in self.processes.values():
-            if hasattr(process, "log") and not process.fresh:
+            if hasattr(process, "log") and not process.fresh and not process.broken:
                 first = Membership(()) if process.joins else self.initial
                 memberships.append(process.log.now.latest_membership(first))
                 memberships.append(process.log.disk.latest_membership(first))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from raft_io import FollowerStatus, Index, Membership, NodeId, Term
+from raft_io import FollowerStatus, Index, NodeId, Term
+from raft_io.server.membership import membership_index
 from raft_io.testing.checks.base import Check
 from raft_io.testing.process import Process
 from raft_io.testing.world import World
@@ -33,9 +34,9 @@ class Monotone(Check):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.seen: dict[NodeId, tuple[Term, Index, Index, int]] = {}
-        self.match: dict[NodeId, tuple[tuple[Term, Membership], dict[NodeId, Index]]] = {}
-        """Of each leader: in what term, with what membership, how far it knew whom to be. Of a node that
-        leaves, or decides no more, it forgets that."""
+        self.match: dict[NodeId, tuple[tuple[Term, Index], dict[NodeId, Index]]] = {}
+        """Of each leader: in what term, by what change of the members, how far it knew whom to be. Of a node
+        that leaves, or decides no more, it forgets that."""
         self.turns = 0
 
     def started(self, process: Process) -> None:
@@ -65,7 +66,7 @@ class Monotone(Check):
 
     def _followers(self, process: Process) -> None:
         status = process.driver.node.status
-        reign = (status.term, status.membership)
+        reign = (status.term, membership_index(process.driver.node))
         known, match = self.match.get(process.id, (None, {}))
         if known != reign:
             match = {}

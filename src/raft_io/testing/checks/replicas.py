@@ -38,6 +38,6 @@ class Replicas(Check):
                 self.fail(
                     14,
                     f"nodes {first.id} and {other.id} have applied the same {first.machine.place} "
-                    "commands, but are in different states: the state machine is not deterministic, or "
-                    "its capture or restore loses something",
+                    "commands, but are in different states, or save equal ones differently: the state "
+                    "machine is not deterministic, or its capture or restore loses something",
                 )
