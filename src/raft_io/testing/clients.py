@@ -21,6 +21,9 @@ __all__ = ["Call", "Clients"]
 
 MAX_ATTEMPTS: Final = 20
 
+FOREVER: Final = 1e6
+"""Seconds."""
+
 TRIES: Final = 100
 """How often a workload is asked for a read."""
 
@@ -74,13 +77,14 @@ class Call:
 class _Attempt:
     """Waits for the answer of one node, and insists that there is one."""
 
-    __slots__ = ("answered", "call", "clients", "life", "process")
+    __slots__ = ("answered", "call", "clients", "life", "process", "since")
 
     def __init__(self, clients: Clients, call: Call, process: Process) -> None:
         self.clients = clients
         self.call = call
         self.process = process
         self.life = process.life
+        self.since = clients.world.now
         self.answered = False
 
     def succeeded(self, value: Any) -> None:
@@ -108,8 +112,8 @@ class Clients:
         self.count = 0
         """Operations that were acknowledged."""
         self.working = True
-        self.hurry = False
-        """Whether they hardly think."""
+        self.hurry = 0
+        """How many reasons they have to hardly think."""
         self.reading = False
         """Whether they only read, if the workload has reads."""
         load = world.plan.load
@@ -122,6 +126,11 @@ class Clients:
     def open(self) -> int:
         """Attempts that are not answered."""
         return len(self._open)
+
+    @property
+    def waiting_since(self) -> float:
+        """When the oldest of them began; infinite if there is none."""
+        return min((attempt.since for attempt in self._open), default=math.inf)
 
     def _later(self, client: int) -> None:
         think = self.world.plan.load.think * (HURRY if self.hurry else 1.0)
@@ -168,7 +177,8 @@ class Clients:
         call.attempts += 1
         call.home = call.home or (process.id, process.life)
         attempt = _Attempt(self, call, process)
-        patience = world.plan.load.patience
+        # In a healthy cluster every request is answered in time.
+        patience = FOREVER if world.healed else world.plan.load.patience
         deadline = process.clock.read(world.now) + rng.uniform(0.1, 1.0) * patience
         operation = call.operation
         query = None

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from raft_io.testing.faults import KINDS
 from raft_io.testing.plan import LEADER, NO_LEASES, Fault, Load, Network, Plan
+from raft_io.testing.stories import STORIES, tell
 from raft_io.testing.timeline import stream
 
 __all__ = ["draw"]
@@ -18,6 +19,9 @@ SECONDS: Final = 60.0
 MANY_KEYS: Final = 100_000
 """More than are used in a run."""
 
+STORIES_TOLD: Final = 0.4
+"""Share of the runs that follow a story."""
+
 LEASED_DRIFT: Final = {2: 0.03, 4: 0.1}
 """By how much clocks may differ from the true rate, for each lease margin: within ten ticks, the shortest
 election timeout, two of them then differ by less than the margin, less the tick that a clock is coarse by."""
@@ -25,15 +29,16 @@ election timeout, two of them then differ by less than the margin, less the tick
 
 def draw(seed: int) -> Plan:
     """The plan of a seed."""
-    rng = stream(seed, "plan")
+    rng, teller = stream(seed, "plan"), stream(seed, "story")
+    story = teller.choice(STORIES) if teller.random() < STORIES_TOLD else None
     voters = rng.choices((1, 2, 3, 4, 5, 7), (1, 2, 8, 1, 4, 1))[0]
     spares = rng.choices((0, 1, 2), (4, 3, 3))[0]
-    steady = rng.random() < 0.3
+    steady = rng.random() < 0.3 if story is None else story.leases
     """Whether clocks are good enough for leases."""
     options = _options(rng, steady)
     clients = rng.choice((3, 5, 5, 10))
     max_keys = rng.choice((MANY_KEYS, MANY_KEYS, 3, 20))
-    return Plan(
+    plan = Plan(
         seed=seed,
         seconds=SECONDS,
         voters=voters,
@@ -62,6 +67,7 @@ def draw(seed: int) -> Plan:
         faults=_faults(rng, voters + spares, steady),
         missing=rng.random() < 0.5,
     )
+    return plan if story is None else tell(teller, story, plan)
 
 
 def _options(rng: random.Random, steady: bool) -> dict[str, Any]:
@@ -122,12 +128,16 @@ RATES: Final[dict[str, float]] = {
     "join": 3.0,
     "transfer": 12.0,
     "snapshot": 10.0,
+    "slow-way": 3.0,
+    "remove": 1.0,
+    "rush": 2.0,
 }
 """How often each kind happens in a minute, in a run that has it."""
 
 AMOUNTS: Final = {
     "lossy": (0.05, 0.2, 0.5),
     "slow-link": (0.02, 0.1, 0.4),
+    "slow-way": (0.1, 0.3, 1.0),
     "echo": (0.3, 1.0, 3.0, 10.0),
     "slow-disk": (0.01, 0.1, 0.5),
     "drift": (0.2, 0.5, 2.0, 5.0),

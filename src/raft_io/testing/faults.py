@@ -156,6 +156,20 @@ def slow_link(world: World, fault: Fault) -> Undo:
     return _worsen(world, node, fault.amount, "slow")
 
 
+def slow_way(world: World, fault: Fault) -> Undo:
+    """Everything from one node to another, and only that way, takes `amount` seconds longer."""
+    node, other = _node(world, fault.who), _node(world, fault.whom or 1)
+    if node is None or other is None or node is other:
+        return None
+    connection = world.network.connections[node.id, other.id]
+    connection.slow += fault.amount
+
+    def undo() -> None:
+        connection.slow -= fault.amount
+
+    return undo
+
+
 def echo(world: World, fault: Fault) -> Undo:
     """Some of what a node sends and is sent arrives again, up to `amount` seconds later."""
     node = _node(world, fault.who)
@@ -401,6 +415,15 @@ def change(world: World, fault: Fault) -> Undo:
     return None
 
 
+def remove(world: World, fault: Fault) -> Undo:
+    """A member is taken out."""
+    leader, node = world.leader, _node(world, fault.who)
+    if leader is not None and node is not None:
+        now = leader.driver.node.membership
+        world.operator.change(leader, Membership(now.voters - {node.id}, now.learners - {node.id}))
+    return None
+
+
 def join(world: World, fault: Fault) -> Undo:
     """A spare node wants to join, one that was removed too."""
     node = _node(world, fault.who or 1)
@@ -427,6 +450,17 @@ def transfer(world: World, fault: Fault) -> Undo:
     return None
 
 
+def rush(world: World, fault: Fault) -> Undo:
+    """Clients are in a hurry."""
+    clients = world.clients
+    clients.hurry += 1
+
+    def undo() -> None:
+        clients.hurry -= 1
+
+    return undo
+
+
 def snapshot(world: World, fault: Fault) -> Undo:
     """A node is asked for a snapshot."""
     node = _node(world, fault.who)
@@ -439,11 +473,12 @@ def snapshot(world: World, fault: Fault) -> Undo:
 KINDS: Final[dict[str, Callable[[World, Fault], Undo]]] = {
     kind.__name__.replace("_", "-"): kind
     for kind in (
-        *(partition, one_way, isolate, deaf, mute, bridge, cut_link, flap, slow_link, echo, lossy, reconnect),
+        *(partition, one_way, isolate, deaf, mute, bridge, cut_link, flap, reconnect),
+        *(slow_link, slow_way, echo, lossy),
         *(crash, kill, crash_between, kill_between, crash_all, rolling, reconfigure, pause, wipe),
         *(drift, wall_jump),
         *(io_error, full_disk, slow_disk, hung_disk, rot),
-        *(change, join, transfer, snapshot),
+        *(change, remove, join, transfer, rush, snapshot),
     )
 }
 """All kinds, by name."""

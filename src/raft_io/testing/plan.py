@@ -19,11 +19,11 @@ __all__ = ["TICK", "Fault", "Load", "Network", "Plan"]
 TICK: Final = 0.025
 """Seconds of a tick."""
 
-BETWEEN: Final = frozenset({"cut-link", "flap", "reconnect"})
+BETWEEN: Final = frozenset({"cut-link", "flap", "reconnect", "slow-way"})
 """Kinds of faults that are about two nodes."""
 
 EVERYWHERE: Final = frozenset(
-    {"partition", "one-way", "lossy", "crash-all", "rolling", "reconfigure", "change"}
+    {"partition", "one-way", "lossy", "crash-all", "rolling", "reconfigure", "change", "rush"}
 )
 """Kinds of faults that are about no node alone."""
 
@@ -35,6 +35,7 @@ INSTANT: Final = frozenset(
         "crash-all",
         "wall-jump",
         "change",
+        "remove",
         "join",
         "transfer",
         "snapshot",

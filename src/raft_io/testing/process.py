@@ -69,8 +69,8 @@ class Process:
         plan = world.plan
         self._rng = stream(plan.seed, "node", node_id)
         self.disk = Disk(stream(plan.seed, "disk", node_id))
-        # A third of the clocks is as far off as may be.
-        self.clock = Clock(1.0 + plan.drift * max(-1.0, min(1.0, self._rng.uniform(-1.5, 1.5))))
+        # Two thirds of the clocks are as far off as may be.
+        self.clock = Clock(1.0 + plan.drift * max(-1.0, min(1.0, self._rng.uniform(-3.0, 3.0))))
         self.skew = self._rng.uniform(-plan.skew, plan.skew)
         self.life = 0
         self.up = False

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, final
 
-from raft_io import Index
+from raft_io import Index, NodeId
 from raft_io.kv.store import KeyValueStore
 from raft_io.server import StateMachine, sessions
 from raft_io.testing.checks import ALL, ViolationError
@@ -140,14 +140,15 @@ def _run(
 
 
 def _do_without(world: World) -> None:
-    """A quorum elects a leader and serves reads, whoever else is missing, also if nobody writes."""
+    """A quorum elects a leader and serves reads, whoever else is missing, also if nobody writes; and whatever
+    it was asked for is answered."""
     clients = world.clients
-    _interrupt(world)
-    clients.reading = True
-    served = clients.count + SERVED
+    target = _interrupt(world)
+    clients.reading = not target
+    served, begun = clients.count + SERVED, world.now + 1.0
     end = world.now + PATIENCE
-    missing = world.leave_out()
-    while clients.count < served:
+    missing = world.leave_out(target)
+    while clients.count < served or clients.waiting_since < begun:
         if world.now >= end:
             names = ", ".join(str(process.id) for process in missing)
             text = f"a quorum does not serve {PATIENCE:g} s after the last fault, without {names}"
@@ -158,11 +159,12 @@ def _do_without(world: World) -> None:
         process.held_down -= 1
 
 
-def _interrupt(world: World) -> None:
+def _interrupt(world: World) -> NodeId:
     """Have the leader begin something that it will not see the end of; or let one node fall behind and
-    restart everybody, with pre-votes if there were none."""
+    restart everybody, with pre-votes if there were none. Returns whom the leader hands over to, if that one
+    is to be lost."""
     rng = stream(world.plan.seed, "interrupt")
-    kind = rng.choice(("", "change", "change", "transfer", "restart", "restart"))
+    kind = rng.choice(("", "change", "change", "transfer", "transfer", "restart", "restart"))
     node = rng.choice(world.plan.nodes)
     if kind == "restart":
         mend = KINDS["isolate"](world, Fault(world.now, "isolate", node, 0, 0.0))
@@ -174,7 +176,12 @@ def _interrupt(world: World) -> None:
             process.stop(power=False)
     elif kind:
         KINDS[kind](world, Fault(world.now, kind, 0, node, 0.0, float(rng.randrange(1, 1000))))
+    leader = world.leader
+    if kind == "transfer" and leader is not None and leader.id != node and rng.random() < 0.7:
+        world.run(rng.uniform(0.0, 0.004))
+        return node
     world.run(rng.uniform(0.0, 0.03))
+    return 0
 
 
 def _recover(world: World) -> None:
@@ -182,7 +189,7 @@ def _recover(world: World) -> None:
     served."""
     clients = world.clients
     served, wanted = clients.count + SERVED, int(world.plan.seconds * OPERATIONS)
-    clients.hurry = True
+    clients.hurry += 1
     end = world.now + PATIENCE
     while world.now < end:
         reached = _reached(world)

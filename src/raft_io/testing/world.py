@@ -37,6 +37,9 @@ and the answers to the pieces of a snapshot."""
 CAMPAIGNS: Final = frozenset({1, 5})
 """The messages by which a node stands for election, likewise."""
 
+ASKING: Final = frozenset({1, 3})
+"""Those that leases are about: requests for votes, and to append."""
+
 _SENT: Final = struct.Struct("<dII")
 
 REDIAL: Final = 0.5
@@ -57,6 +60,7 @@ class World:
     ) -> None:
         self.plan = plan
         self.workload = workload
+        self.has_leases = bool(plan.options.get("lease_reads"))
         self.timeline = Timeline()
         self.ledger = Ledger()
         self.initial = Membership(range(1, plan.voters + 1))
@@ -133,6 +137,7 @@ class World:
         self._undo.clear()
         self.network.heal()
         self.operator.hasty = True
+        self.clients.hurry = 0
         for process in self.processes.values():
             process.held_down = 0
             ends = process.disk.fails or process.disk.delay == math.inf
@@ -143,14 +148,17 @@ class World:
             if process.paused:
                 process.pause(paused=False)
 
-    def leave_out(self) -> list[Process]:
-        """Let the power of the leader fail, and keep down as many nodes as the cluster can do without: the
-        leader, whose successor has to commit what it leaves behind, or others."""
+    def leave_out(self, first: NodeId) -> list[Process]:
+        """Keep down as many nodes as the cluster can do without, `first` before others if it is one. If it
+        is 0, let the power of the leader fail, and keep it down, as its successor has to commit what it
+        leaves behind, or others."""
         rng = stream(self.plan.seed, "missing")
         order = list(self.processes.values())
         rng.shuffle(order)
         leader = self.leader
-        if leader is not None:
+        if first:
+            order.sort(key=lambda process: (process.id != first, process is leader))
+        elif leader is not None:
             leader.stop(power=True)
             if rng.random() < 0.5:
                 order.sort(key=lambda process: process is not leader)
@@ -368,7 +376,14 @@ class World:
         self.watcher.sent(self.now, source, target, frame, arrival)
 
     def _deliver(self, source: NodeId, target: NodeId, batch: list[bytes]) -> None:
-        self.processes[target].arrive(source, batch)
+        process = self.processes[target]
+        if self.has_leases and process.up:
+            for frame in batch:
+                if frame[4] == frames.MESSAGE and frame[6] in ASKING:
+                    message: Message = wire.decode(frame[5:])
+                    for hook in self.hooks.arriving:
+                        hook(process, message)
+        process.arrive(source, batch)
 
     def _restored(self, source: NodeId, target: NodeId) -> None:
         ours, theirs = self.processes[source], self.processes[target]

@@ -9,6 +9,7 @@ from raft_io.testing.checks.bounds import Bounds
 from raft_io.testing.checks.commitment import Commitment
 from raft_io.testing.checks.durability import Durability
 from raft_io.testing.checks.leaders import Leaders
+from raft_io.testing.checks.leases import Leases
 from raft_io.testing.checks.linearizable import Linearizable
 from raft_io.testing.checks.matching import Matching
 from raft_io.testing.checks.membership import Changes
@@ -20,7 +21,7 @@ __all__ = ["ALL", "INVARIANTS", "Check", "ViolationError"]
 
 ALL: Final[tuple[type[Check], ...]] = (
     *(Leaders, Matching, Commitment, Replicas, Monotone),
-    *(Durability, Changes, Bounds, RealTime, Linearizable),
+    *(Durability, Changes, Bounds, RealTime, Leases, Linearizable),
 )
 
 INVARIANTS: Final[dict[int, tuple[str, str]]] = {

@@ -101,6 +101,9 @@ class Check:
     def synced(self, process: Process) -> None:
         """What its log holds is durable."""
 
+    def arriving(self, process: Process, message: Message) -> None:
+        """A message of another node has reached it. Under leases only."""
+
     def sending(self, process: Process, target: NodeId, message: Message) -> None:
         """It sends one of the messages that promise something."""
 
@@ -116,7 +119,7 @@ class Check:
 
 HOOKS = (
     *("started", "stopped", "retired", "appending", "truncating", "saving"),
-    *("synced", "sending", "turned", "acknowledged", "ended"),
+    *("synced", "arriving", "sending", "turned", "acknowledged", "ended"),
 )
 
 
@@ -131,6 +134,7 @@ class Hooks:
         self.truncating: list[Any] = []
         self.saving: list[Any] = []
         self.synced: list[Any] = []
+        self.arriving: list[Any] = []
         self.sending: list[Any] = []
         self.turned: list[Any] = []
         self.acknowledged: list[Any] = []
