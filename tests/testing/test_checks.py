@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from raft_io import (
+    AppendEntries,
     AppendEntriesReply,
     EntryKind,
     HardState,
     LogEntry,
     Membership,
+    RequestVote,
     RequestVoteReply,
     Snapshot,
     encode_membership,
@@ -194,6 +196,26 @@ def a_term_that_goes_back(world: World) -> None:
     call_all(world, "turned", world.processes[1])
 
 
+def vote_after_an_answer(world: World, *, later: float, force: bool = False) -> None:
+    """A follower answers its leader, and votes for another so many seconds later."""
+    leader, follower = leader_of(world), follower_of(world)
+    other = next(node for node in world.processes if node not in (leader.id, follower.id))
+    term = leader.driver.node.term
+    call_all(world, "arriving", follower, AppendEntries(term, leader.id, 0, 0, (), 0, 7))
+    reply = AppendEntriesReply(term, True, follower.id, 0, 0, 0, 7)
+    call_all(world, "sending", follower, leader.id, reply)
+    for process in world.processes.values():
+        process.pause(paused=True)
+    world.run(later)
+    call_all(world, "arriving", follower, RequestVote(term + 1, other, 0, 0, force))
+    follower.log.disk.state = HardState(term + 1, other)
+    call_all(world, "sending", follower, other, RequestVoteReply(term + 1, True, follower.id))
+
+
+def a_vote_under_a_lease(world: World) -> None:
+    vote_after_an_answer(world, later=0.2)
+
+
 def a_removal_that_never_was(world: World) -> None:
     call_all(world, "retired", follower_of(world), 1)
 
@@ -219,6 +241,7 @@ BROKEN: dict[Callable[[World], None], str] = {
     time_that_goes_back: "is told",
     a_term_that_goes_back: "monotone",
     a_removal_that_never_was: "but it was not",
+    a_vote_under_a_lease: "the lease is good for",
 }
 
 
@@ -226,6 +249,11 @@ BROKEN: dict[Callable[[World], None], str] = {
 def test_a_check_fails_where_it_must(world: World, breaks: Callable[[World], None]) -> None:
     with pytest.raises(ViolationError, match=BROKEN[breaks]):
         breaks(world)
+
+
+@pytest.mark.parametrize(("later", "force"), [(0.26, False), (0.0, True)])
+def test_after_a_lease_or_for_who_was_sent_a_node_may_vote(world: World, later: float, force: bool) -> None:
+    vote_after_an_answer(world, later=later, force=force)
 
 
 def test_the_documentation_lists_every_invariant_by_its_number() -> None:

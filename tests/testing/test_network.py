@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import permutations
+
+import pytest
+
+from raft_io.kv.store import KeyValueStore
 from raft_io.server.frames import FORWARD, MESSAGE, encode
 from raft_io.testing import plan
 from raft_io.testing.network import Network
 from raft_io.testing.timeline import Timeline, stream
+from raft_io.testing.workload import StoreWorkload
+from raft_io.testing.world import World
 
 
 def framed(body: bytes) -> bytes:
@@ -131,3 +139,56 @@ def test_a_request_that_is_passed_on_never_arrives_twice() -> None:
     assert room.got() == frames
     room.send(50)
     assert len(room.got()) > 150
+
+
+def test_nothing_arrives_from_or_at_a_node_that_was_sent_before_its_disk_was_replaced() -> None:
+    room = Room()
+    before, after = framed(b"before"), framed(b"after")
+    for source, target in permutations((1, 2, 3), 2):
+        room.network.send(source, target, [before])
+    assert room.network.under_way == 6
+    room.network.replaced_disk(2)
+    room.network.send(1, 2, [after])
+    room.network.send(2, 1, [after])
+    room.got()
+    assert sorted(room.arrived) == [(1, 2, after), (1, 3, before), (2, 1, after), (3, 1, before)]
+    assert room.network.under_way == 0
+    assert room.network.delivered == 4
+
+
+@pytest.mark.parametrize("replaced", [1, 2])
+def test_what_is_late_or_comes_twice_does_not_outlast_a_disk_either(replaced: int) -> None:
+    room = Room(plan.Network(doubled=0.5, late=0.5))
+    room.network.connections[1, 2].echo = 1.0
+    room.send(100)
+    room.network.lost_node(replaced)
+    came = len(room.got(0.01))
+    assert 0 < came < room.network.under_way
+    room.network.replaced_disk(replaced)
+    assert len(room.got()) == came
+    assert room.network.under_way == 0
+
+
+def test_a_node_that_comes_with_an_empty_disk_hears_nothing_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(plan.Plan(seed=1, load=plan.Load(think=0.05)), KeyValueStore, StoreWorkload(4, 0.3), ())
+    world.run(5.0)
+    node = next(process for process in world.running if process is not world.leader)
+    heard: list[tuple[int, int, float]] = []
+
+    def hears(target: int) -> Callable[[int, list[bytes]], None]:
+        return lambda source, frames: heard.append((source, target, world.now))
+
+    for process in world.processes.values():
+        monkeypatch.setattr(process, "arrive", hears(process.id))
+    for connection in world.network.connections.values():
+        connection.slow = 1.0
+    world.run(0.9)
+    node.held_down += 1
+    node.stop(power=True)
+    node.wipe()
+    replaced = world.now
+    # What is sent from now on arrives later.
+    world.run(0.9)
+    late = [(source, target) for source, target, now in heard if now > replaced]
+    assert late
+    assert not [pair for pair in late if node.id in pair]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from typing import Any
 
 import pytest
 
 from raft_io import RaftConfig
-from raft_io.testing import Plan, draw
+from raft_io.testing import Fault, Plan, draw
 from raft_io.testing.faults import KINDS
+from raft_io.testing.plan import Load, Network
 
 
 def test_a_seed_is_always_the_same_plan() -> None:
@@ -62,3 +66,133 @@ def test_with_leases_clocks_differ_by_less_than_the_margin() -> None:
         lease = (shortest - margin) / (1 - plan.drift)
         assert lease + 1 / (1 - plan.drift) < shortest / (1 + plan.drift)
         assert not any(fault.kind == "drift" for fault in plan.faults)
+
+
+def network(**fields: Any) -> dict[str, Any]:
+    return {"network": Network(**fields)}
+
+
+def load(**fields: Any) -> dict[str, Any]:
+    return {"load": Load(**fields)}
+
+
+def fault(kind: str = "crash", **fields: Any) -> dict[str, Any]:
+    return {"faults": (Fault(**{"at": 1.0, "kind": kind, "who": 1, **fields}),)}
+
+
+def options(**chosen: Any) -> dict[str, Any]:
+    return {"options": chosen}
+
+
+def refused(fields: dict[str, Any], text: str) -> None:
+    """Such a plan is refused, and so is the line that says it."""
+    plan = Plan(**{"seed": 1, **fields})
+    with pytest.raises((TypeError, ValueError), match=text):
+        plan.check()
+    with pytest.raises(ValueError, match=text):
+        Plan.from_json(plan.to_json())
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "value"),
+    [
+        *(({"seed": value}, "seed", value) for value in (True, "1", 1.5, None)),
+        *(({"voters": value}, "voters", value) for value in (True, "3", 3.0, None)),
+        *(({"seconds": value}, "seconds", value) for value in (True, "60", None, math.nan, math.inf, -1.0)),
+        *(({"missing": value}, "missing", value) for value in (1, 0.0, "yes", None)),
+        *((network(lost=value), "lost", value) for value in (False, "0", math.nan, -0.1)),
+        *((load(keys=value), "keys", value) for value in (True, "4", 4.0)),
+        *((load(think=value), "think", value) for value in (True, "0.4", math.nan, math.inf)),
+        *((load(wanders=value), "wanders", value) for value in (1, "yes")),
+        *((fault(at=value), "at", value) for value in (True, "1", None, math.nan, math.inf, -1.0)),
+        *((fault(who=value), "who", value) for value in (True, "1", 1.0, None)),
+        *((fault(whom=value), "whom", value) for value in (False, "2", 2.0)),
+        *((fault(lasts=value), "lasts", value) for value in (True, "1", math.nan, math.inf, -1.0)),
+        *((fault(amount=value), "amount", value) for value in (True, "1", math.nan, -math.inf)),
+    ],
+)
+def test_a_plan_with_a_value_of_another_kind_is_refused(
+    fields: dict[str, Any], name: str, value: object
+) -> None:
+    refused(fields, f"^{name} cannot be {re.escape(repr(value))}$")
+
+
+@pytest.mark.parametrize(
+    ("fields", "value", "bounds"),
+    [
+        *(({"seconds": value}, value, "0.001 and 1e+06") for value in (0, 0.0, 1_000_001)),
+        *(({"voters": value}, value, "1 and 100") for value in (0, -1, 101)),
+        *(({"spares": value}, value, "0 and 100") for value in (-1, 101)),
+        *(({"segment": value}, value, "512 and") for value in (0, 511, 10**10)),
+        *(({"max_sessions": value}, value, "1 and") for value in (0, -1, 10**10)),
+        *(({"max_keys": value}, value, "1 and") for value in (0, -1, 10**10)),
+        *(({"drift": value}, value, "0 and 0.99") for value in (1.0, 2)),
+        *((load(clients=value), value, "1 and 1000") for value in (0, -1, 1001)),
+        *((load(keys=value), value, "1 and") for value in (0, -1, 10**7)),
+        *((load(think=value), value, "0.001 and 1000") for value in (0, 0.0, 1001.0)),
+        *((load(patience=value), value, "0.001 and") for value in (0, 0.0, 1e7)),
+    ],
+)
+def test_a_plan_of_a_size_that_cannot_be_is_refused(
+    fields: dict[str, Any], value: object, bounds: str
+) -> None:
+    refused(fields, re.escape(f"{value!r} is not between {bounds}"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        (options(id=2), "no options of a plan: id"),
+        (options(peers=[2, 3]), "no options of a plan: peers"),
+        (options(seed=7), "no options of a plan: seed"),
+        (options(joins=True), "no options of a plan: joins"),
+        (options(pre_vote=True, seed=7, id=2), "no options of a plan: id, seed"),
+        (options(colour="red"), "'colour' is no option"),
+        (options(max_inflight_bytes=-1), "max_inflight_bytes must be"),
+        (options(max_batch="64"), "max_batch must be"),
+        (options(lease_reads=True, check_quorum=False), "check_quorum"),
+        (fault("storm"), "unknown kind of fault: storm"),
+        *((fault("drift", amount=value), f"a clock cannot run {value} times") for value in (0, -1, 101)),
+        (options(lease_reads=True) | fault("drift", amount=1.5), "drift breaks .* leases"),
+        (options(lease_reads=True) | fault("reconfigure"), "reconfigure breaks .* leases"),
+    ],
+)
+def test_a_plan_that_cannot_be_carried_out_is_refused(fields: dict[str, Any], text: str) -> None:
+    refused(fields, text)
+
+
+def test_one_bad_fault_among_many_is_refused() -> None:
+    good = Fault(1.0, "crash", 1, lasts=1.0)
+    refused({"faults": (good, Fault(2.0, "drift", 1, lasts=1.0), good)}, "a clock cannot run 0 times")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"seed": -5, "seconds": 60, "drift": 0},
+        {"seconds": 0.001, "voters": 1, "segment": 512, "max_sessions": 1, "max_keys": 1, "missing": True},
+        {"seconds": 1e6, "voters": 100, "spares": 100, "segment": 10**9, "drift": 0.99},
+        network(lost=0, doubled=1.0),
+        load(clients=1, keys=1, think=0.001, patience=0.001, wanders=False),
+        load(clients=1000, keys=10**6, think=1000, patience=1e6),
+        options(lease_reads=True, election_timeout=(20, 40)) | fault("crash"),
+        options(lease_reads=False) | fault("drift", amount=2.0),
+        fault("drift", amount=0.01),
+        fault("drift", amount=100),
+        fault("reconfigure", who=0, lasts=0),
+        fault("wall-jump", at=0, amount=-30.0),
+    ],
+)
+def test_a_plan_that_can_be_carried_out_passes(fields: dict[str, Any]) -> None:
+    plan = Plan(**{"seed": 1, **fields})
+    plan.check()
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(("before", "after"), [("[", "]"), ('{"a":', "}"), ('{"seed": 1, "faults": [', "]}")])
+@pytest.mark.parametrize("closed", [True, False])
+def test_what_is_nested_too_deeply_is_no_plan(before: str, after: str, closed: bool) -> None:
+    inner = "1" + after * 100_000 if closed else ""
+    with pytest.raises(ValueError, match=r"^not a plan, as a line of JSON: .*recursion"):
+        Plan.from_json(before * 100_000 + inner)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import pytest
 
+from raft_io import CommandError
 from raft_io.server import StateMachine
-from raft_io.testing import Operation, SimulationFailedError, simulate
+from raft_io.testing import Operation, Plan, SimulationFailedError, WorkloadError, draw, run, simulate
+from raft_io.testing.plan import Network
 from raft_io.testing.sweep import Summary
 
 
@@ -136,3 +139,158 @@ def test_an_operation_is_a_command_or_a_query() -> None:
         Operation("nothing")
     with pytest.raises(ValueError, match="either"):
         Operation("both", command=b"", query=len)
+
+
+class Raises(Reads):
+    """A workload that knows no more after a while."""
+
+    def next(self, rng: random.Random, client: int) -> Operation:
+        self.read.append(client)
+        if len(self.read) == 30:
+            raise LookupError("no thirtieth")
+        return super().next(rng, client)
+
+
+def fails(rng: random.Random, client: int) -> bytes:
+    raise LookupError("no first")
+
+
+@pytest.mark.parametrize(
+    ("workload", "text"), [(fails, "LookupError: no first"), (Raises(), "LookupError: no thirtieth")]
+)
+def test_a_workload_that_raises_is_told_as_such(workload: Any, text: str) -> None:
+    with pytest.raises(WorkloadError, match=f"the workload raised {text}") as caught:
+        simulate(Counter, workload, seeds=[1])
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
+class Gives(Reads):
+    """A workload of one answer."""
+
+    def __init__(self, given: Any) -> None:
+        super().__init__()
+        self.given = given
+
+    def next(self, rng: random.Random, client: int) -> Operation:
+        given: Operation = self.given
+        return given
+
+
+@pytest.mark.parametrize(("given", "kind"), [("1", "str"), (None, "NoneType"), (1, "int"), ([b"1"], "list")])
+def test_a_workload_that_returns_something_else_is_told_as_such(given: Any, kind: str) -> None:
+    with pytest.raises(WorkloadError, match=f"the workload returned {kind};.* Operation"):
+        simulate(Counter, lambda rng, client: given, seeds=[1])
+    with pytest.raises(WorkloadError, match=f"the workload returned {kind};.* Operation"):
+        simulate(Counter, Gives(given), seeds=[1])
+
+
+class Locked(Reads):
+    """Of what it holds there is no copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class Unique(Reads):
+    """Does not want to be copied."""
+
+    def __deepcopy__(self, memo: object) -> Unique:
+        raise LookupError("there is one of me")
+
+
+@pytest.mark.parametrize(
+    ("workload", "text"), [(Locked(), "TypeError: .*lock"), (Unique(), "LookupError: there is one of me")]
+)
+def test_a_workload_that_cannot_be_copied_is_told_as_such(workload: Reads, text: str) -> None:
+    with pytest.raises(WorkloadError, match=f"copy of the workload.* raised {text}"):
+        simulate(Counter, workload, seeds=[1])
+
+
+def refuse(machine: Counter) -> NoReturn:
+    raise CommandError(f"not with a total of {machine.total}")
+
+
+class Refused(Reads):
+    """No read is answered but by a refusal."""
+
+    def next(self, rng: random.Random, client: int) -> Operation:
+        operation = super().next(rng, client)
+        return operation if operation.query is None else Operation("total", query=refuse)
+
+
+def test_a_query_that_refuses_is_answered() -> None:
+    """Also where nothing else is asked for, as by a quorum that has to do without the others."""
+    seed = next(seed for seed in range(1, 50) if draw(seed).missing)
+    report = simulate(Counter, Refused(), seeds=[seed, seed + 1])
+    assert report.runs == 2
+    assert report.operations >= 1200
+
+
+class Watching(Counter):
+    """Wants the time again and again; what it answers depends on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.told = 0
+
+    def advance(self, now: int) -> None:
+        self.now = now
+        self.told += 1
+
+    def due(self) -> int:
+        return self.now + 100
+
+    def apply(self, command: bytes) -> bytes:
+        return super().apply(command) + b" at %d" % self.now
+
+    def capture(self) -> Callable[[BinaryIO], None]:
+        text = b"%d %d %d %d" % (self.total, self.count, self.now, self.told)
+        return lambda stream: stream.writelines([text])
+
+    def restore(self, stream: BinaryIO) -> None:
+        self.total, self.count, self.now, self.told = map(int, stream.read().split())
+
+
+def test_a_machine_that_always_wants_the_time_passes() -> None:
+    report = simulate(Watching, add, seeds=[1, 2, 3])
+    assert report.runs == 3
+    assert report.operations > 1000
+
+
+class Additions(Reads):
+    """No reads: whatever a client asks for goes with the time."""
+
+    def next(self, rng: random.Random, client: int) -> Operation:
+        return Operation("add 1", command=b"1")
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_where_the_time_is_always_under_way_to_some_the_cluster_is_whole_all_the_same(seed: int) -> None:
+    made: list[Watching] = []
+
+    def make() -> Watching:
+        made.append(Watching())
+        return made[-1]
+
+    plan = Plan(seed=seed, seconds=5.0, network=Network(fastest=0.04, slowest=0.06))
+    outcome = run(plan, make, Additions)
+    assert outcome.failure is None
+    assert len(made) == 3
+    assert all(machine.told > 1.5 * machine.count > 0 for machine in made)
+
+
+class Garbled(Counter):
+    """Its refusals are no text that UTF-8 has."""
+
+    def apply(self, command: bytes) -> bytes:
+        if command in b"0369":
+            raise CommandError(f"not \udc80 {command.decode()}")
+        return super().apply(command)
+
+
+def test_a_refusal_that_is_no_proper_text_is_an_answer_like_any_other() -> None:
+    report = simulate(Garbled, add, seeds=[1, 2])
+    assert report.runs == 2
+    assert report.operations > 1000

@@ -24,8 +24,10 @@ ALL: Final[tuple[type[Check], ...]] = (
     *(Durability, Changes, Bounds, RealTime, Leases, Linearizable),
 )
 
-INVARIANTS: Final[dict[int, tuple[str, str]]] = {
+_ALL: Final = {
     **{number: (check.name, rule) for check in ALL for number, rule in check.rules.items()},
     **{number: (check, rule) for check, (number, rule) in WHOLE_RUN.items()},
 }
+
+INVARIANTS: Final[dict[int, tuple[str, str]]] = dict(sorted(_ALL.items()))
 """The name of the check and the sentence of each invariant, by number."""
