@@ -13,6 +13,7 @@ import pytest
 from raft_io.cli import bench, core_benchmarks
 from raft_io.cli.bench_cluster import LOADS, parse_csv
 from raft_io.cli.bench_core import CoreResult
+from raft_io.cli.bench_sim import measure_sim
 from raft_io.cli.errors import CommandFailedError
 from raft_io.cli.load import Load, LoadResult, run_load
 from raft_io.cli.main import main
@@ -130,6 +131,18 @@ def test_tables_hold_the_numbers_and_the_machine(
     assert "cores: " in said
     said = shown(monkeypatch, capsys, "cluster")
     assert [word in said for word in ("built-in", "12,346", "1.23", "5.68")] == [True] * 4
+
+
+def test_the_simulator_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "measure_sim", lambda runs, say: measure_sim(1, say))
+    assert main(["bench", "sim", "--quick", "--json"]) == 0
+    three, drawn = json.loads(capsys.readouterr().out)["results"]
+    assert three["runs"] == drawn["runs"] == 1
+    assert three["messages"] > three["seconds"] > 0
+    assert main(["bench", "sim", "--quick"]) == 0
+    assert "three nodes" in capsys.readouterr().out
 
 
 def test_json_holds_the_numbers_and_the_machine(

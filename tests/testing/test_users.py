@@ -254,7 +254,7 @@ class Watching(Counter):
 
 
 def test_a_machine_that_always_wants_the_time_passes() -> None:
-    report = simulate(Watching, add, seeds=[1, 2, 3])
+    report = simulate(Watching, add, seeds=[4, 21, 24])
     assert report.runs == 3
     assert report.operations > 1000
 

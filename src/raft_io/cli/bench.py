@@ -5,6 +5,7 @@ The cluster is measured with writes and reads of 100 bytes, by a load of its own
 it is installed; every write is on the disks of a majority before it is answered, every read is linearizable.
 With failover the leader is killed 50 times, and hands over 20 times: how long do clients wait?
 With snapshot one of 256 MiB is taken, sent and installed: how much memory, and how long do clients wait?
+With sim the simulator runs seeds on one core: how much is simulated a second?
 """
 
 from __future__ import annotations
@@ -25,18 +26,20 @@ import raft_io
 from raft_io.cli.bench_cluster import measure_cluster
 from raft_io.cli.bench_core import CoreResult, measure_core
 from raft_io.cli.bench_failover import FailoverResult, measure_failover
+from raft_io.cli.bench_sim import SimResult, measure_sim
 from raft_io.cli.bench_snapshot import SnapshotResult, measure_snapshot
 from raft_io.cli.cluster import MAX_NODES
 from raft_io.cli.load import LoadResult
 
 __all__ = ["add_arguments", "run"]
 
-Result = CoreResult | LoadResult | FailoverResult | SnapshotResult
+Result = CoreResult | LoadResult | FailoverResult | SnapshotResult | SimResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `raft-io bench`."""
-    parser.add_argument("what", choices=("core", "cluster", "failover", "snapshot"), help="what to measure")
+    kinds = ("core", "cluster", "failover", "snapshot", "sim")
+    parser.add_argument("what", choices=kinds, help="what to measure")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument(
         "--quick", action="store_true", help="a tenth to a fifth, and less exact (core: without pyperf)"
@@ -64,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
         results = measure_failover(kills, transfers, options.data_dir, _say)
     elif options.what == "snapshot":
         results = measure_snapshot(32 if options.quick else 256, options.data_dir, _say)
+    elif options.what == "sim":
+        results = measure_sim(20 if options.quick else 100, _say)
     else:
         results = measure_cluster(options.nodes, 1.0 if options.quick else 5.0, options.data_dir, _say)
     if options.json:
@@ -125,6 +130,8 @@ def _print(results: Sequence[Result]) -> None:
         titles = ("benchmark", "compiled", "interpreted", "times faster")
     elif isinstance(results[0], SnapshotResult):
         titles = ("snapshot", "seconds", "leader MiB", "follower MiB", "p50 ms", "p99 ms")
+    elif isinstance(results[0], SimResult):
+        titles = ("simulated", "runs", "seconds/s", "messages/s", "operations/s")
     elif isinstance(results[0], FailoverResult):
         titles = ("event", "times", "p50 ms", "p95 ms", "longest ms", "failed writes")
     else:
@@ -149,6 +156,9 @@ def _row(result: Result) -> list[str]:
     if isinstance(result, FailoverResult):
         times = [f"{time:.0f}" for time in (result.p50, result.p95, result.longest)]
         return [result.what, str(result.count), *times, str(result.failed)]
+    if isinstance(result, SimResult):
+        speeds = [f"{speed:,.0f}" for speed in (result.seconds, result.messages, result.operations)]
+        return [result.what, str(result.runs), *speeds]
     load = result.load
     numbers = [f"{result.per_second:,.0f}", f"{result.p50:.2f}", f"{result.p99:.2f}"]
     return [result.tool, load.command, str(load.clients), str(load.pipeline), *numbers]
