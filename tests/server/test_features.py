@@ -418,7 +418,7 @@ def test_a_follower_that_is_sent_a_snapshot_goes_on_from_there_and_answers_who_w
     bench.receive(AppendEntries(5, 2, 0, 0, (LogEntry(5, 1, opening),), 1))
     bench.synced()
     bench.turn()
-    covered = State([(1, 1, {1: [b"7"]})], [], [(1, 1)], 0, 0, {8: Member("host:8", 8)})
+    covered = State([(1, bytes(16), 1, {1: [b"7"]})], [], [(1, 1)], 0, 0, {8: Member("host:8", 8)})
     install(bench, snapshot_of(covered, [b"%d" % n for n in range(7)]))
     assert waiter.value == b"7"
     assert len(bench.machine.history) == 7

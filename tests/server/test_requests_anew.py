@@ -78,7 +78,7 @@ def test_what_was_said_to_be_not_applied_is_not_sent_with_what_shared_its_entry(
 def state(session: int | None, results: dict[int, list[Result]]) -> Sessions:
     """The replicated state of a snapshot in which this session is open, or evicted."""
     held = Sessions(Recorder())
-    opened = [] if session is None else [(session, 1, results)]
+    opened = [] if session is None else [(session, bytes(16), 1, results)]
     held.restore(State(opened, [], [], 0, 0, {}))
     return held
 
@@ -101,6 +101,22 @@ def test_what_a_snapshot_covers_is_answered_from_it_and_the_rest_stays_under_way
     assert desk.due((2, 2)) == [second, third]
     desk.applied(5, second.sequence, [b"3"])
     assert c.value == b"3"
+
+
+def test_a_session_that_was_opened_unseen_is_found_in_the_snapshot() -> None:
+    desk = Desk(opened=False)
+    a = desk.ask(b"a")
+    [opening] = desk.due()
+    nonce = opening.data[-16:]
+    held = Sessions(Recorder())
+    desk.requests.restored(held)
+    assert desk.due() == [opening]
+    held.apply(7, opening.data)
+    assert held.opened(nonce) == 7
+    desk.requests.restored(held)
+    [entry] = desk.due()
+    desk.applied(7, entry.sequence, [b"1"])
+    assert a.value == b"1"
 
 
 def test_what_a_snapshot_remembers_only_by_name_is_expired() -> None:

@@ -34,6 +34,20 @@ def test_an_entry_that_no_server_made_changes_nothing() -> None:
     assert machine.history == []
 
 
+def test_an_opening_that_comes_twice_opens_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
+    held, _ = opened(at=1)
+    other = bytes([2] * 16)
+    assert held.apply(2, encode_open(other)) == Opened(2, other)
+    assert held.apply(3, encode_open(other)) == Opened(2, other)
+    assert [held.results(session) for session in (1, 2, 3)] == [{}, {}, None]
+    assert [held.opened(nonce) for nonce in (bytes(16), other, bytes([3] * 16))] == [1, 2, 0]
+    # Evicted, it is another one.
+    held.apply(4, encode_open(bytes([4] * 16)))
+    assert held.opened(bytes(16)) == 0
+    assert held.apply(5, encode_open(bytes(16))) == Opened(5, bytes(16))
+
+
 def test_requests_of_an_unknown_session_are_not_applied() -> None:
     held, machine = opened()
     assert held.apply(2, encode_requests(99, 1, 1, [Command(b"a")])) == Applied(99, 1, None)
@@ -81,9 +95,9 @@ def test_the_session_used_longest_ago_is_evicted_and_applies_nothing_any_more(
 ) -> None:
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
     held, machine = opened(at=1)
-    held.apply(2, encode_open(bytes(16)))
+    held.apply(2, encode_open(bytes([2] * 16)))
     held.apply(3, encode_requests(1, 1, 1, [Command(b"a")]))
-    held.apply(4, encode_open(bytes(16)))
+    held.apply(4, encode_open(bytes([4] * 16)))
     assert held.apply(5, encode_requests(2, 1, 1, [Command(b"b")])) == Applied(2, 1, None)
     assert results(held.apply(6, encode_requests(1, 2, 1, [Command(b"c")]))) == [b"2"]
     assert machine.history == [b"a", b"c"]
@@ -102,7 +116,7 @@ def test_a_machine_that_returns_no_bytes_is_an_error(result: object) -> None:
             return result  # type: ignore[return-value]
 
     held = Sessions(Wrong())
-    held.apply(1, encode_open(bytes(16)))
+    held.apply(1, encode_open(bytes([1] * 16)))
     with pytest.raises(TypeError, match="apply must return bytes"):
         held.apply(2, encode_requests(1, 1, 1, [Command(b"a")]))
 
@@ -116,7 +130,7 @@ def keyed(key: bytes, since: int, data: bytes = b"a") -> list[Command]:
 
 def test_a_key_is_applied_once_over_nodes_and_callers() -> None:
     held, machine = opened(at=1)
-    held.apply(2, encode_open(bytes(16)))
+    held.apply(2, encode_open(bytes([2] * 16)))
     assert results(held.apply(3, encode_requests(1, 1, 1, keyed(b"k", 2)))) == [b"1"]
     assert results(held.apply(4, encode_requests(2, 1, 1, keyed(b"k", 2)))) == [b"1"]
     assert results(held.apply(5, encode_requests(1, 2, 1, keyed(b"k", 2)))) == [b"1"]
@@ -179,7 +193,7 @@ def test_results_that_take_too_many_bytes_are_forgotten_but_not_applied_again(
 ) -> None:
     monkeypatch.setattr(sessions, "MAX_RESULT_BYTES", sessions.RESULT_OVERHEAD + 1)
     held, machine = opened()
-    assert held.apply(2, encode_open(bytes(16))) == Opened(2, bytes(16))
+    assert held.apply(2, encode_open(bytes([2] * 16))) == Opened(2, bytes([2] * 16))
     old = encode_requests(1, 1, 1, [Command(b"a" * 15)])
     new = encode_requests(2, 1, 1, [Command(b"b" * 15)])
     first = results(held.apply(3, old))
@@ -221,7 +235,7 @@ def test_entries_of_the_first_version_are_applied_and_leave_the_time_as_it_is() 
     held.apply(2, encode_clock(40))
     old = encode_requests(1, 1, 1, [Command(b"a")])
     assert results(held.apply(3, b"\x01\x02" + old[10:])) == [b"1"]
-    assert held.apply(4, b"\x01\x01" + bytes(16)) == Opened(4, bytes(16))
+    assert held.apply(4, b"\x01\x01" + bytes([4] * 16)) == Opened(4, bytes([4] * 16))
     assert (machine.times, held.time) == ([40], 40)
 
 
@@ -274,7 +288,7 @@ def test_what_is_captured_does_not_change_any_more() -> None:
     before = repr(state)
     held.apply(3, encode_requests(1, 2, 2, keyed(b"l", 1)))
     held.apply(4, member(3, 3, "host:1", 7))
-    held.apply(5, encode_open(bytes(16)))
+    held.apply(5, encode_open(bytes([5] * 16)))
     held.apply(6, encode_clock(99))
     assert repr(state) == before
     other = Sessions(Recorder())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import BinaryIO
 
 import google_crc32c
@@ -46,7 +47,10 @@ class Paged(SnapshotData):
 
 
 FULL = State(
-    [(5, 2, {2: [b"two", CommandError("no")], 3: [SessionExpiredError()]}), (4, 0, {})],
+    [
+        (5, b"a nonce of its's", 2, {2: [b"two", CommandError("no")], 3: [SessionExpiredError()]}),
+        (4, bytes(16), 0, {}),
+    ],
     [(b"k", (9, b"value")), (b"", (10, CommandError("never")))],
     [b"", (5, 2), b"k"],
     6,
@@ -54,14 +58,25 @@ FULL = State(
     {1: Member("höst:701", 0), 2: Member("host:702", 2**64 - 1)},
 )
 
-# As the first release that took snapshots wrote it.
-SAMPLE = bytes.fromhex(
+# As it was first written: sessions had no nonces.
+SAMPLE_1 = bytes.fromhex(
     "726166742d696f3d01000000d20400000000000006000000000000000200000005000000000000000200000000000000"
     "02000000020000000000000002000000000300000074776f01020000006e6f0300000000000000010000000204000000"
     "0000000000000000000000000000000002000000010000006b0900000000000000000500000076616c7565000000000a"
     "0000000000000001050000006e6576657203000000010100000000050000000000000002000000000000000100000000"
     "02000000010000000000000000000000000000000900000068c3b673743a3730310200000000000000ffffffffffffff"
     "ff08000000686f73743a3730324891f9a5"
+)
+
+# As it is now.
+SAMPLE = bytes.fromhex(
+    "726166742d696f3d02000000d204000000000000060000000000000002000000050000000000000061206e6f6e636520"
+    "6f66206974732773020000000000000002000000020000000000000002000000000300000074776f01020000006e6f03"
+    "000000000000000100000002040000000000000000000000000000000000000000000000000000000000000000000000"
+    "02000000010000006b0900000000000000000500000076616c7565000000000a0000000000000001050000006e657665"
+    "720300000001010000000005000000000000000200000000000000010000000002000000010000000000000000000000"
+    "000000000900000068c3b673743a3730310200000000000000ffffffffffffffff08000000686f73743a3730327cb855"
+    "44"
 )
 
 
@@ -83,6 +98,9 @@ def test_every_version_that_was_ever_written_is_restored() -> None:
     restore(SAMPLE, sessions, machine)
     assert repr(sessions.capture()) == repr(FULL)
     assert write(FULL, machine.capture()) == SAMPLE
+    restore(SAMPLE_1, sessions, machine)
+    bare = [(number, bytes(16), floor, results) for number, _, floor, results in FULL.sessions]
+    assert repr(sessions.capture()) == repr(replace(FULL, sessions=bare))
 
 
 def test_a_large_state_is_written_and_read_in_blocks() -> None:
@@ -173,10 +191,13 @@ def test_any_state_comes_back(
     rest: bytes,
     data: st.DataObject,
 ) -> None:
-    listed = [(number, floor, results) for number, (floor, results) in open_sessions.items()]
+    listed = [
+        (number, number.to_bytes(16, "big"), floor, results)
+        for number, (floor, results) in open_sessions.items()
+    ]
     places: list[Place] = [
         *keys,
-        *[(number, sequence) for number, _, results in listed for sequence in results],
+        *[(number, sequence) for number, _, _, results in listed for sequence in results],
     ]
     kept = data.draw(st.lists(st.sampled_from(places), unique=True) if places else st.just([]))
     state = State(listed, list(keys.items()), kept, horizon, time, dict(sorted(members.items())))
@@ -228,8 +249,8 @@ def test_contents_that_are_shorter_than_they_say_are_refused() -> None:
 
 def test_what_is_no_snapshot_and_what_is_a_newer_one_is_told_apart() -> None:
     untouched(b"something else entirely", "no snapshot of a server")
-    newer = WHOLE[:8] + b"\x02" + WHOLE[9:]
-    untouched(newer, "version 2 of a newer release; this one reads up to 1")
+    newer = WHOLE[:8] + b"\x03" + WHOLE[9:]
+    untouched(newer, "version 3 of a newer release; this one reads up to 2")
 
 
 def test_a_machine_that_refuses_its_part_leaves_all_as_it_was() -> None:

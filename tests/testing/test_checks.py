@@ -17,9 +17,9 @@ from raft_io import (
     HardState,
     LogEntry,
     Membership,
-    RequestVote,
     RequestVoteReply,
     Snapshot,
+    TimeoutNow,
     encode_membership,
 )
 from raft_io.kv.store import KeyValueStore
@@ -207,7 +207,8 @@ def vote_after_an_answer(world: World, *, later: float, force: bool = False) -> 
     for process in world.processes.values():
         process.pause(paused=True)
     world.run(later)
-    call_all(world, "arriving", follower, RequestVote(term + 1, other, 0, 0, force))
+    if force:
+        call_all(world, "sending", leader, other, TimeoutNow(term, leader.id))
     follower.log.disk.state = HardState(term + 1, other)
     call_all(world, "sending", follower, other, RequestVoteReply(term + 1, True, follower.id))
 

@@ -139,6 +139,10 @@ def test_an_operation_is_a_command_or_a_query() -> None:
         Operation("nothing")
     with pytest.raises(ValueError, match="either"):
         Operation("both", command=b"", query=len)
+    with pytest.raises(TypeError, match="a command is bytes, not str"):
+        Operation("text", command="add")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a query is a function of the machine, not int"):
+        Operation("number", query=3)  # type: ignore[arg-type]
 
 
 class Raises(Reads):
@@ -182,6 +186,29 @@ def test_a_workload_that_returns_something_else_is_told_as_such(given: Any, kind
         simulate(Counter, lambda rng, client: given, seeds=[1])
     with pytest.raises(WorkloadError, match=f"the workload returned {kind};.* Operation"):
         simulate(Counter, Gives(given), seeds=[1])
+
+
+class Odd(Reads):
+    """Does not know what to say of a state."""
+
+    def fingerprint(self, machine: Counter) -> Hashable:
+        raise LookupError("no such state")
+
+
+def test_a_fingerprint_that_raises_is_told_as_such() -> None:
+    with pytest.raises(WorkloadError, match="the workload's fingerprint raised LookupError: no such state"):
+        simulate(Counter, Odd(), seeds=[1])
+
+
+class Plain:
+    """No more than the next command, as bytes."""
+
+    def next(self, rng: random.Random, client: int) -> bytes:
+        return b"1"
+
+
+def test_a_workload_need_not_be_more_than_its_next_command() -> None:
+    assert simulate(Counter, Plain(), seeds=[1]).runs == 1
 
 
 class Locked(Reads):

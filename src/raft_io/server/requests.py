@@ -298,11 +298,15 @@ class Requests:
     def restored(self, sessions: Sessions) -> None:
         """The state was replaced by a snapshot: entries of this node may have been applied before it, unseen.
 
-        What their session remembers is answered. The rest goes on its way: the session knows what is doubled.
-        Is the session evicted, nobody knows what was applied in it before.
+        So may the session have been opened. What it remembers is answered. The rest goes on its way: the
+        session knows what is doubled. Is the session evicted, nobody knows what was applied in it before.
         """
         if self._opening is not None:
             self._opening.route = None
+            session = sessions.opened(self._nonce)
+            if session:
+                self.applied(Opened(session, self._nonce))
+            return
         if not self._session:
             return
         results = sessions.results(self._session)

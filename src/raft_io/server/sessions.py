@@ -40,8 +40,10 @@ Result = bytes | CommandError | SessionExpiredError
 
 @dataclass(slots=True)
 class Session:
-    """A node's session: what is answered (`floor`), and the results of what may still be asked again."""
+    """A node's session: by what the node knows that it is its own (`nonce`), what is answered (`floor`), and
+    the results of what may still be asked again."""
 
+    nonce: bytes
     floor: int = 0
     results: dict[int, list[Result]] = field(default_factory=dict)
 
@@ -49,10 +51,10 @@ class Session:
 @dataclass(frozen=True, slots=True)
 class State:
     """All of the replicated state but the state machine's own, as it was at one moment: sessions with their
-    floors and results and keys with their indexes and results in the order of eviction, the places of the
-    results that are counted, the horizon, the time and the members."""
+    nonces, floors and results and keys with their indexes and results in the order of eviction, the places
+    of the results that are counted, the horizon, the time and the members."""
 
-    sessions: list[tuple[int, int, dict[int, list[Result]]]]
+    sessions: list[tuple[int, bytes, int, dict[int, list[Result]]]]
     keys: list[tuple[bytes, tuple[int, Result]]]
     kept: list[Place]
     horizon: int
@@ -84,6 +86,7 @@ class Sessions:
     def __init__(self, machine: StateMachine) -> None:
         self._machine = machine
         self._sessions: dict[int, Session] = {}
+        self._nonces: dict[bytes, int] = {}
         # Ordered: a plain dict is slow to find its first item when many before it were removed.
         self._keys: OrderedDict[bytes, tuple[int, Result]] = OrderedDict()
         self._horizon = 0
@@ -110,8 +113,7 @@ class Sessions:
             self.time = entry.time
             self._machine.advance(entry.time)
         if isinstance(entry, envelope.Open):
-            self._open(index)
-            return Opened(index, entry.nonce)
+            return Opened(self._open(index, entry.nonce), entry.nonce)
         if isinstance(entry, envelope.Clock):
             return None
         session = self._sessions.get(entry.session)
@@ -135,7 +137,7 @@ class Sessions:
     def capture(self) -> State:
         """The state as it is now. Lists of results never change, so that they are shared with it."""
         return State(
-            [(number, session.floor, dict(session.results)) for number, session in self._sessions.items()],
+            [(number, s.nonce, s.floor, dict(s.results)) for number, s in self._sessions.items()],
             list(self._keys.items()),
             list(self._kept),
             self._horizon,
@@ -145,7 +147,10 @@ class Sessions:
 
     def restore(self, state: State) -> None:
         """Replace everything by what `capture` returned, here or on another node."""
-        self._sessions = {number: Session(floor, dict(results)) for number, floor, results in state.sessions}
+        self._sessions = {
+            number: Session(nonce, floor, dict(results)) for number, nonce, floor, results in state.sessions
+        }
+        self._nonces = {session.nonce: number for number, session in self._sessions.items()}
         self._keys = OrderedDict(state.keys)
         self._kept = OrderedDict()
         self._kept_bytes = 0
@@ -159,6 +164,10 @@ class Sessions:
         self.members = dict(state.members)
         self.members_changed = True
 
+    def opened(self, nonce: bytes) -> int:
+        """The session that was opened with `nonce`, 0 if none is open."""
+        return self._nonces.get(nonce, 0)
+
     def results(self, session: int) -> dict[int, list[Result]] | None:
         """What is kept of a session, by sequence number; `None` for one that is not open."""
         found = self._sessions.get(session)
@@ -167,12 +176,20 @@ class Sessions:
     def _results(self, place: tuple[int, int]) -> list[Result]:
         return self._sessions[place[0]].results[place[1]]
 
-    def _open(self, index: int) -> None:
-        self._sessions[index] = Session()
+    def _open(self, index: int, nonce: bytes) -> int:
+        """The session of `nonce`: an entry that comes a second time opens no other."""
+        known = self._nonces.get(nonce)
+        if known is not None:
+            return known
+        self._sessions[index] = Session(nonce)
+        self._nonces[nonce] = index
         if len(self._sessions) > MAX_SESSIONS:
             oldest = next(iter(self._sessions))
-            for sequence in self._sessions.pop(oldest).results:
+            evicted = self._sessions.pop(oldest)
+            self._nonces.pop(evicted.nonce, None)
+            for sequence in evicted.results:
                 self._release((oldest, sequence))
+        return index
 
     def _request(self, index: int, command: envelope.Command) -> Result:
         if command.data is None:

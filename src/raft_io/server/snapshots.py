@@ -2,7 +2,8 @@
 
     magic (8), version (4)
     time (8), horizon (8)
-    count (4), each session: id (8), floor (8), count (4), each entry of it: sequence (8), count (4), results
+    count (4), each session: id (8), nonce (16, since version 2), floor (8), count (4), each entry of it:
+        sequence (8), count (4), results
     count (4), each key: length (4), key, index (8), result
     count (4), each place of results that take room, the oldest first: 0 (1), session (8), sequence (8); or
         1 (1), number of the key in the order above (4)
@@ -27,21 +28,22 @@ import google_crc32c
 
 from raft_io.core.types import Index, SnapshotData
 from raft_io.errors import CommandError, RaftError, SessionExpiredError, StorageError, detail
-from raft_io.server.envelope import Member
+from raft_io.server.envelope import NONCE_BYTES, Member
 from raft_io.server.machine import StateMachine
 from raft_io.server.requests import Answer, Waiter
 from raft_io.server.sessions import Place, Result, Sessions, State
 
 __all__ = ["Capture", "Snapshots", "restore", "without_members"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _MAGIC: Final = b"raft-io="
 _HEAD: Final = struct.Struct("<8sI")
 _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
 _TIMES: Final = struct.Struct("<QQ")
-_SESSION: Final = struct.Struct("<QQI")
+_SESSION_1: Final = struct.Struct("<QQI")
+_SESSION: Final = struct.Struct("<Q16sQI")
 _ENTRY: Final = struct.Struct("<QI")
 _KEPT_ENTRY: Final = struct.Struct("<BQQ")
 _KEPT_KEY: Final = struct.Struct("<BI")
@@ -122,8 +124,8 @@ class _Raw(io.RawIOBase):
 def _write_state(stream: BinaryIO, state: State) -> None:
     stream.write(_TIMES.pack(state.time, state.horizon))
     stream.write(_U32.pack(len(state.sessions)))
-    for session, floor, results in state.sessions:
-        stream.write(_SESSION.pack(session, floor, len(results)))
+    for session, nonce, floor, results in state.sessions:
+        stream.write(_SESSION.pack(session, nonce, floor, len(results)))
         for sequence, listed in results.items():
             stream.write(_ENTRY.pack(sequence, len(listed)))
             for result in listed:
@@ -170,8 +172,8 @@ def _write_result(stream: BinaryIO, result: Result) -> None:
 def restore(data: bytes | SnapshotData, sessions: Sessions, machine: StateMachine) -> None:
     """Put `sessions` and `machine` into the state that a `Capture` wrote. Raises `StorageError`, and has
     changed nothing, for anything else; and what the machine raises."""
-    stream = _opened(data)
-    state = _Reader(stream).state()
+    stream, version = _opened(data)
+    state = _Reader(stream, version).state()
     machine.restore(stream)
     sessions.restore(state)
 
@@ -179,8 +181,8 @@ def restore(data: bytes | SnapshotData, sessions: Sessions, machine: StateMachin
 def without_members(data: bytes | SnapshotData, sink: Sink) -> None:
     """Write to `sink` the snapshot in `data`, but with an empty table of members: for a cluster of other
     nodes, which are not to be looked for where those were. Raises as `restore` does."""
-    stream = _opened(data)
-    state = _Reader(stream).state()
+    stream, version = _opened(data)
+    state = _Reader(stream, version).state()
 
     def machine(out: BinaryIO) -> None:
         while block := stream.read(BLOCK):
@@ -190,8 +192,8 @@ def without_members(data: bytes | SnapshotData, sink: Sink) -> None:
     Capture(0, bare, machine).write(sink)
 
 
-def _opened(data: bytes | SnapshotData) -> BinaryIO:
-    """What stands behind the head of a snapshot that is whole, and up to its checksum."""
+def _opened(data: bytes | SnapshotData) -> tuple[BinaryIO, int]:
+    """What stands behind the head of a snapshot that is whole, and up to its checksum; and its version."""
     size = len(data) if isinstance(data, bytes) else data.size
     if size < _HEAD.size + _U32.size:
         raise StorageError(CONTEXT, f"{size} bytes are no snapshot")
@@ -203,7 +205,7 @@ def _opened(data: bytes | SnapshotData) -> BinaryIO:
         raise StorageError(CONTEXT, f"version {version} of a newer release; this one reads up to {VERSION}")
     end = size - _U32.size
     _verify(data, end)
-    return cast(BinaryIO, io.BufferedReader(_Source(data, _HEAD.size, end), BLOCK))
+    return cast(BinaryIO, io.BufferedReader(_Source(data, _HEAD.size, end), BLOCK)), version
 
 
 def _read(data: bytes | SnapshotData, offset: int, size: int) -> bytes:
@@ -253,14 +255,15 @@ class _Source(io.RawIOBase):
 class _Reader:
     """Reads the state of the sessions. The checksum has matched: what is wrong here was written wrong."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, version: int) -> None:
         self._stream = stream
+        self._session_layout = _SESSION_1 if version == 1 else _SESSION
 
     def state(self) -> State:
         time, horizon = self._unpack(_TIMES)
         sessions = [self._session() for _ in range(self._count())]
         keys = [self._key() for _ in range(self._count())]
-        places = {(session, sequence) for session, _, results in sessions for sequence in results}
+        places = {(session, sequence) for session, _, _, results in sessions for sequence in results}
         kept = [self._kept(places, keys) for _ in range(self._count())]
         members = dict([self._member() for _ in range(self._count())])
         return State(sessions, keys, kept, horizon, time, members)
@@ -280,13 +283,13 @@ class _Reader:
         count: int = self._unpack(_U32)[0]
         return count
 
-    def _session(self) -> tuple[int, int, dict[int, list[Result]]]:
-        session, floor, count = self._unpack(_SESSION)
+    def _session(self) -> tuple[int, bytes, int, dict[int, list[Result]]]:
+        session, *nonce, floor, count = self._unpack(self._session_layout)
         results: dict[int, list[Result]] = {}
         for _ in range(count):
             sequence, size = self._unpack(_ENTRY)
             results[sequence] = [self._result() for _ in range(size)]
-        return session, floor, results
+        return session, nonce[0] if nonce else bytes(NONCE_BYTES), floor, results
 
     def _key(self) -> tuple[bytes, tuple[int, Result]]:
         key = self._take(self._count())

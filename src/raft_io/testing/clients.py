@@ -12,7 +12,7 @@ from raft_io.testing.checks.base import told
 from raft_io.testing.machine import TAG
 from raft_io.testing.process import Process
 from raft_io.testing.timeline import stream
-from raft_io.testing.workload import Operation, WorkloadError
+from raft_io.testing.workload import SHOWN, Operation, WorkloadError
 
 if TYPE_CHECKING:
     from raft_io.testing.world import World
@@ -155,13 +155,15 @@ class Clients:
 
     def _drawn(self, rng: random.Random, client: int) -> Operation:
         try:
-            operation: Any = self.world.workload.next(rng, client)
+            made: Any = self.world.workload.next(rng, client)
         except Exception as error:
             raise WorkloadError(f"the workload raised {told(error)}") from error
-        if not isinstance(operation, Operation):
-            kind = type(operation).__name__
+        if isinstance(made, bytes):
+            return Operation(repr(made)[1:SHOWN], command=made)
+        if not isinstance(made, Operation):
+            kind = type(made).__name__
             raise WorkloadError(f"the workload returned {kind}; it must return bytes or an Operation")
-        return operation
+        return made
 
     def _try(self, call: Call) -> None:
         world, rng = self.world, self._rngs[call.client]

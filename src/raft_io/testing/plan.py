@@ -7,7 +7,6 @@ a run like any other.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, final
@@ -19,7 +18,7 @@ __all__ = ["TICK", "Fault", "Load", "Network", "Plan"]
 TICK: Final = 0.025
 """Seconds of a tick."""
 
-BETWEEN: Final = frozenset({"cut-link", "flap", "reconnect", "slow-way"})
+BETWEEN: Final = frozenset({"cut-link", "flap", "reconnect"})
 """Kinds of faults that are about two nodes."""
 
 EVERYWHERE: Final = frozenset(
@@ -76,7 +75,9 @@ class Fault:
         """What happens, to whom and for how long, without when."""
         who = f"node {self.who}" if self.who else "the leader"
         words = []
-        if self.kind in BETWEEN:
+        if self.kind == "slow-way":
+            words.append(f"from {who} to node {self.whom}")
+        elif self.kind in BETWEEN:
             words.append(f"{who} and node {self.whom}")
         elif self.kind == "transfer":
             words.append(f"to node {self.whom}")
@@ -89,21 +90,62 @@ class Fault:
         return f"{self.kind}: {', '.join(words)}" if words else self.kind
 
 
-def _check_types(part: Any) -> None:
-    """The fields of a part of a plan are of the types of their defaults, and the numbers are some."""
+BOUNDS: Final = {
+    "seconds": (0.001, 1e6),
+    "voters": (1, 100),
+    "spares": (0, 100),
+    "segment": (512, 1e9),
+    "tail": (0, 1e9),
+    "slow_disk": (0, 1),
+    "skew": (0, 1e6),
+    "drift": (0, 0.99),
+    "max_sessions": (1, 1e9),
+    "max_keys": (1, 1e9),
+    "clients": (1, 1000),
+    "think": (0.001, 1000),
+    "reads": (0, 1),
+    "keyed": (0, 1),
+    "keys": (1, 1e6),
+    "patience": (0.001, 1e6),
+    "longer": (0, 1e6),
+    "fastest": (0, 1),
+    "slowest": (0, 1),
+    "lost": (0, 1),
+    "doubled": (0, 1),
+    "late": (0, 1),
+    "at": (0, 1e9),
+    "lasts": (0, 1e9),
+    "who": (0, 1e9),
+    "whom": (0, 1e9),
+    "amount": (-1e9, 1e15),
+}
+"""The lowest and the highest value of each number of a plan."""
+
+AMOUNTS: Final = {
+    **dict.fromkeys(("slow-link", "slow-way", "echo", "slow-disk"), (0, 100)),
+    "lossy": (0, 1),
+    "drift": (0.01, 100),
+}
+"""Those of `amount`, for kinds that are particular."""
+
+
+def _check_fields(part: Any) -> None:
+    """The fields of a part of a plan are of the types of their defaults, and the numbers within bounds."""
     for each in fields(part):
         value, usual = getattr(part, each.name), each.default
+        low, high = BOUNDS.get(each.name, (0, 0))
         if isinstance(usual, bool) or isinstance(value, bool):
             good = isinstance(value, bool) and isinstance(usual, bool)
-        elif isinstance(usual, int) or each.name in ("who", "seed"):
-            good = isinstance(value, int)
+        elif each.name not in BOUNDS:
+            good = each.name != "seed" or isinstance(value, int)
         elif isinstance(usual, float) or each.name == "at":
-            good = isinstance(value, (int, float)) and math.isfinite(value)
-            good = good and (value >= 0 or each.name == "amount")
+            good = isinstance(value, (int, float)) and value == value
         else:
-            continue
+            good = isinstance(value, int)
         if not good:
             raise ValueError(f"{each.name} cannot be {value!r}")
+        if each.name in BOUNDS and not low <= value <= high:
+            raise ValueError(f"{each.name} is {value!r}, not between {low:g} and {high:g}")
 
 
 @final
@@ -183,26 +225,37 @@ class Plan:
         from raft_io.testing.faults import KINDS  # which goes by plans itself
 
         for part in (self, self.network, self.load, *self.faults):
-            _check_types(part)
-        for value, low, high in (
-            *((self.seconds, 0.001, 1e6), (self.voters, 1, 100), (self.spares, 0, 100)),
-            *((self.segment, 512, 1e9), (self.max_sessions, 1, 1e9), (self.max_keys, 1, 1e9)),
-            *((self.load.clients, 1, 1000), (self.load.keys, 1, 1e6), (self.load.think, 0.001, 1000)),
-            *((self.drift, 0, 0.99), (self.load.patience, 0.001, 1e6)),
-        ):
-            if not low <= value <= high:
-                raise ValueError(f"{value!r} is not between {low:g} and {high:g}")
-        owned = self.options.keys() & {"id", "peers", "seed", "joins"}
-        if owned:
-            raise ValueError(f"no options of a plan: {', '.join(sorted(owned))}")
-        RaftConfig(1).replace(**self.options)
+            _check_fields(part)
+        self._check_options()
         for fault in self.faults:
             if fault.kind not in KINDS:
                 raise ValueError(f"unknown kind of fault: {fault.kind}")
-            if fault.kind == "drift" and not 0.01 <= fault.amount <= 100:
-                raise ValueError(f"a clock cannot run {fault.amount:g} times as fast")
+            low, high = AMOUNTS.get(fault.kind, BOUNDS["amount"])
+            if not low <= fault.amount <= high:
+                raise ValueError(
+                    f"amount of {fault.kind} is {fault.amount}, not between {low:g} and {high:g}"
+                )
             if self.options.get("lease_reads") and fault.kind in NO_LEASES:
                 raise ValueError(f"{fault.kind} breaks what leases go by, and the plan has lease_reads")
+
+    def _check_options(self) -> None:
+        if not isinstance(self.options, Mapping):
+            raise TypeError(f"options cannot be {self.options!r}")
+        owned = self.options.keys() & {"id", "peers", "seed", "joins"}
+        if owned:
+            raise ValueError(f"no options of a plan: {', '.join(sorted(owned))}")
+        config = RaftConfig(1).replace(**self.options)
+        shortest = config.election_timeout[0]
+        if config.heartbeat_interval >= shortest:
+            raise ValueError("heartbeat_interval must be below the election timeout: no leader would last")
+        if not self.network.fastest <= self.network.slowest <= shortest * TICK / 4:
+            raise ValueError(
+                "a frame must take no more than a quarter of the shortest election timeout, which is "
+                f"{shortest * TICK:g} s: slowest is {self.network.slowest}, fastest {self.network.fastest}"
+            )
+        kept = (shortest - config.lease_margin) * (1 + self.drift) <= (shortest - 1) * (1 - self.drift)
+        if config.lease_reads and not kept:
+            raise ValueError(f"drift is {self.drift}: clocks differ by more than lease_margin allows for")
 
     def to_json(self) -> str:
         """The plan as one line of JSON."""

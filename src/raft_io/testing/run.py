@@ -140,8 +140,8 @@ def _run(
 
 
 def _do_without(world: World) -> None:
-    """A quorum elects a leader and serves reads, whoever else is missing, also if nobody writes; and whatever
-    it was asked for is answered."""
+    """A quorum elects a leader and serves, whoever else is missing: reads also if nobody writes; and whatever
+    it was asked for before it had one is answered."""
     clients = world.clients
     target = _interrupt(world)
     clients.reading = not target
@@ -177,9 +177,11 @@ def _interrupt(world: World) -> NodeId:
     elif kind:
         KINDS[kind](world, Fault(world.now, kind, 0, node, 0.0, float(rng.randrange(1, 1000))))
     leader = world.leader
-    if kind == "transfer" and leader is not None and leader.id != node and rng.random() < 0.7:
-        world.run(rng.uniform(0.0, 0.004))
-        return node
+    if kind == "transfer" and leader is not None and rng.random() < 0.7:
+        voters = leader.driver.node.membership.voters
+        if node in voters and node != leader.id and len(voters) > 2:
+            world.run(rng.uniform(0.0, 0.004))
+            return node
     world.run(rng.uniform(0.0, 0.03))
     return 0
 
@@ -191,8 +193,10 @@ def _recover(world: World) -> None:
     served, wanted = clients.count + SERVED, int(world.plan.seconds * OPERATIONS)
     clients.hurry += 1
     end = world.now + PATIENCE
+    reached = _reached(world)
     while world.now < end:
-        reached = _reached(world)
+        if clients.working:
+            reached = _reached(world)
         world.run(0.5)
         hurried = clients.count >= wanted or world.now > end - PATIENCE / 2
         clients.working = clients.count < served or not hurried
@@ -238,14 +242,14 @@ def _rest(world: World) -> None:
     term = leader.driver.node.term
     world.resting = True
     world.run(QUIET / 2)
-    reached = _reached(world)
     world.ledger.still = True
     world.run(QUIET / 2)
+    end = world.now + PATIENCE
+    while not is_whole(world, _reached(world)) and world.now < end:
+        world.run(0.5)
     now = world.leader
     if now is not leader or now.driver.node.term != term:
         text = f"node {leader.id} of term {term} lost its office, though all was well"
         raise ViolationError.of_run(CALM, text, world.now)
-    if not is_whole(world, reached) or _reached(world)[0] > min(
-        member.driver.node.last_applied for member in world.members
-    ):
+    if not is_whole(world, _reached(world)):
         raise ViolationError.of_run(PROGRESS, "not whole any more, though all was well", world.now)

@@ -261,6 +261,8 @@ def tell(rng: random.Random, story: Story, plan: Plan) -> Plan:
             plan = replace(plan, **{section: replace(getattr(plan, section), **{key: value})})
         else:
             plan = replace(plan, **{key: value})
+    if "max_sessions" not in story.needs:
+        plan = replace(plan, max_sessions=max(plan.max_sessions, plan.voters - 1))
     share = rng.choice((0.0, 0.0, 0.1, 0.4))
     faults = [fault for fault in plan.faults if rng.random() < share]
     now = 1.0

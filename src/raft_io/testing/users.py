@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 from raft_io.server import StateMachine
 from raft_io.testing.checks.base import told
-from raft_io.testing.clients import Call
-from raft_io.testing.histories import Operation as Seen
 from raft_io.testing.sweep import Summary, sweep
-from raft_io.testing.workload import Operation, Workload, WorkloadError, fingerprint
+from raft_io.testing.workload import Operation, Workload, WorkloadError
 
 __all__ = ["Report", "SimulationFailedError", "seeds_of", "simulate"]
 
@@ -52,15 +50,8 @@ class _Made:
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
 
-    def next(self, rng: random.Random, client: int) -> Operation:
-        made = self._commands(rng, client)
-        return Operation(repr(made)[1:61], command=made) if isinstance(made, bytes) else made
-
-    def fingerprint(self, machine: Any) -> Hashable:
-        return fingerprint(machine)
-
-    def history(self, calls: Sequence[Call]) -> Sequence[Seen]:
-        return ()
+    def next(self, rng: random.Random, client: int) -> bytes | Operation:
+        return self._commands(rng, client)
 
 
 @final

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from raft_io.kv.batch import encode_batch
@@ -37,6 +38,10 @@ class Operation:
     def __post_init__(self) -> None:
         if (self.command is None) == (self.query is None):
             raise ValueError("an operation is either a command or a query")
+        if not isinstance(self.command, (bytes, NoneType)):
+            raise TypeError(f"a command is bytes, not {type(self.command).__name__}")
+        if self.query is not None and not callable(self.query):
+            raise TypeError(f"a query is a function of the machine, not {type(self.query).__name__}")
 
 
 class WorkloadError(Exception):
@@ -44,16 +49,15 @@ class WorkloadError(Exception):
 
 
 class Workload(Protocol):
-    """A workload: what clients do."""
+    """A workload: what clients do. It may have two more methods.
 
-    def next(self, rng: random.Random, client: int) -> Operation:
-        """The next operation of a client. Whatever is random comes from `rng`."""
+    - `fingerprint(machine)` returns something that is equal for two machines exactly if they are in the same
+      state; without it, that is what they save.
+    - `history(calls)` returns what the clients saw, for a model of one key of the store.
+    """
 
-    def fingerprint(self, machine: Any) -> Hashable:
-        """Something that is equal for two machines exactly if they are in the same state."""
-
-    def history(self, calls: Sequence[Call]) -> Sequence[Seen]:
-        """What the clients saw, for a model of one key of the store; nothing if there is no model."""
+    def next(self, rng: random.Random, client: int) -> bytes | Operation:
+        """The next command or operation of a client. Whatever is random comes from `rng`."""
 
 
 def fingerprint(machine: StateMachine) -> bytes:

@@ -37,8 +37,8 @@ and the answers to the pieces of a snapshot."""
 CAMPAIGNS: Final = frozenset({1, 5})
 """The messages by which a node stands for election, likewise."""
 
-ASKING: Final = frozenset({1, 3})
-"""Those that leases are about: requests for votes, and to append."""
+ASKING: Final = frozenset({3})
+"""Those by which a leader asks for a lease: requests to append."""
 
 _SENT: Final = struct.Struct("<dII")
 

@@ -44,13 +44,15 @@ class Leaders(Check):
         self.votes: dict[tuple[Term, NodeId, int], NodeId] = {}
         """Whom a node has voted for in a term, by its incarnation: one that has lost its disk, and was let in
         anew, is another voter."""
-        self.stood: dict[tuple[Term, NodeId], Membership] = {}
+        self.stood: dict[tuple[Term, NodeId, int], Membership] = {}
         """By what membership a node stood in a term."""
 
     def sending(self, process: Process, target: NodeId, message: Message) -> None:
         if isinstance(message, RequestVote):
             self._vote(message.term, process, process.id)
-            self.stood.setdefault((message.term, process.id), self.world.membership_of(process))
+            self.stood.setdefault(
+                (message.term, process.id, process.incarnation), self.world.membership_of(process)
+            )
         elif isinstance(message, RequestVoteReply):
             if message.vote_granted:
                 self._vote(message.term, process, target)
@@ -83,7 +85,7 @@ class Leaders(Check):
             voter for (when, voter, _), whom in self.votes.items() if (when, whom) == (term, process.id)
         }
         voters.add(process.id)
-        membership = self.stood.get((term, process.id))
+        membership = self.stood.get((term, process.id, process.incarnation))
         if membership is None:
             # Nobody was asked: it decides alone.
             membership = self.world.membership_of(process)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
-from raft_io import FollowerStatus, Index, NodeId, Term
-from raft_io.server.membership import membership_index
+from raft_io import EntryKind, FollowerStatus, Index, LogEntry, NodeId, Term
 from raft_io.testing.checks.base import Check
 from raft_io.testing.process import Process
 from raft_io.testing.world import World
@@ -26,17 +26,17 @@ class Monotone(Check):
             "applied than is committed."
         ),
         16: (
-            "What a leader knows of a follower's log never decreases in its term, and is on that "
-            "follower's disk."
+            "What a leader knows of a follower's log never decreases in its term, but when it changes the "
+            "members, and is on that follower's disk."
         ),
     }
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.seen: dict[NodeId, tuple[Term, Index, Index, int]] = {}
-        self.match: dict[NodeId, tuple[tuple[Term, Index], dict[NodeId, Index]]] = {}
-        """Of each leader: in what term, by what change of the members, how far it knew whom to be. Of a node
-        that leaves, or decides no more, it forgets that."""
+        self.match: dict[NodeId, tuple[Term, dict[NodeId, Index]]] = {}
+        """Of each leader: in what term how far it knew whom to be, since it began to change the members. Of a
+        node that leaves, or decides no more, it forgets that."""
         self.turns = 0
 
     def started(self, process: Process) -> None:
@@ -45,6 +45,10 @@ class Monotone(Check):
         if before is not None and not process.fresh and node.term < process.log.disk.state.term:
             self.fail(15, f"node {process.id} starts with term {node.term}")
         self.seen[process.id] = (node.term, node.commit_index, node.last_applied, process.machine.place)
+
+    def appending(self, process: Process, entries: Sequence[LogEntry]) -> None:
+        if any(entry.kind is EntryKind.MEMBERSHIP for entry in entries):
+            self.match.pop(process.id, None)
 
     def turned(self, process: Process) -> None:
         node = process.driver.node
@@ -66,11 +70,10 @@ class Monotone(Check):
 
     def _followers(self, process: Process) -> None:
         status = process.driver.node.status
-        reign = (status.term, membership_index(process.driver.node))
-        known, match = self.match.get(process.id, (None, {}))
-        if known != reign:
+        term, match = self.match.get(process.id, (0, {}))
+        if term != status.term:
             match = {}
-            self.match[process.id] = (reign, match)
+            self.match[process.id] = (status.term, match)
         for follower in status.followers:
             index = follower.match_index
             if index < match.get(follower.id, 0):
