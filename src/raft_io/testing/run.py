@@ -30,6 +30,9 @@ logging.getLogger("raft_io").addHandler(logging.NullHandler())
 PATIENCE: Final = 60.0
 """Simulated seconds within which a healed cluster must be whole again."""
 
+CUT_OFF: Final = 2.0
+"""Seconds for which a node is cut off from a leader that keeps its office."""
+
 QUIET: Final = 4.0
 """Seconds through which nothing may change, where all is well."""
 
@@ -119,6 +122,7 @@ def _run(
         if plan.missing:
             _do_without(world)
         _recover(world)
+        _cut_off(world)
         _rest(world)
         world.ended()
     except ViolationError as error:
@@ -233,6 +237,25 @@ def is_whole(world: World, reached: tuple[Index, int]) -> bool:
         member.up and member.driver.node.last_applied >= last and member.machine.place >= place
         for member in world.members
     )
+
+
+def _cut_off(world: World) -> None:
+    """With pre-votes, who is cut off from the leader alone does not depose it (thesis, section 9.6)."""
+    leader = world.leader
+    assert leader is not None
+    node = leader.driver.node
+    voters = sorted(node.membership.voters - {leader.id})
+    if len(voters) < 2 or not all(process.config.pre_vote for process in world.running):
+        return
+    term, voter = node.term, stream(world.plan.seed, "cut off").choice(voters)
+    mend = KINDS["cut-link"](world, Fault(world.now, "cut-link", leader.id, voter))
+    world.run(CUT_OFF)
+    if not leader.up or not node.is_leader or node.term != term:
+        text = f"node {leader.id} of term {term} lost its office, as node {voter} was cut off from it alone"
+        raise ViolationError.of_run(CALM, text, world.now)
+    assert mend is not None
+    mend()
+    world.run(1.0)
 
 
 def _rest(world: World) -> None:

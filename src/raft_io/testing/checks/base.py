@@ -25,7 +25,11 @@ WHOLE_RUN: Final = {
         28,
         "After the faults a quorum elects a leader and serves, and in time every member has everything.",
     ),
-    CALM: (29, "While all is well nobody stands for election."),
+    CALM: (
+        29,
+        "While all is well nobody stands for election; with pre-votes, nor does a node that is cut off from "
+        "the leader alone depose it.",
+    ),
     CRASH: (
         30,
         "No node dies, or refuses to start, but for a fault of its disk.",
