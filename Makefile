@@ -43,7 +43,7 @@ FROM ?= 1
 sim: $(VENV)/.installed $(VENV)/.tools
 	$(BIN)/raft-io sim --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)
 
-# Which known bugs the simulator catches, on the interpreted sources; this takes hours.
+# Which known bugs the simulator catches, on the interpreted sources; this takes some minutes.
 mutants: $(VENV)/.installed $(VENV)/.tools
 	PYTHONPATH=src:. $(BIN)/python -m tests.mutants.hunt --jobs $(JOBS) $(ARGS)
 

@@ -102,8 +102,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="order-of-sessions-not-saved",
         area=AREA,
         file="server/snapshots.py",
-        old="    for session, floor, results in state.sessions:\n",
-        new="    for session, floor, results in sorted(state.sessions, key=lambda each: each[0]):\n",
+        old="    for session, nonce, floor, results in state.sessions:\n",
+        new="    for session, nonce, floor, results in sorted(state.sessions, key=lambda each: each[0]):\n",
         bug="A snapshot lists the sessions by their number, not in the order in which they are evicted. A "
         "replica that was restored evicts another one than the rest, and applies or drops other entries.",
         source="thesis, section 6.3 (servers must agree on which session to expire)",

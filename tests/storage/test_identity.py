@@ -159,36 +159,8 @@ def test_a_log_without_an_identity_is_not_adopted(log: str) -> None:
 LOG = f"{DATA}/log"
 
 
-def full_disk(operation: str) -> MemoryFileSystem:
-    """A disk on which the first segment of a log could not be made: `operation` failed."""
-
-    def fault(seen: str, path: str) -> None:
-        if seen == operation and ".wal" in path:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    fs = MemoryFileSystem()
-    opened(fs)
-    fs.fault = fault
-    with pytest.raises(StorageError, match="No space left"):
-        WalLog.open(LOG, fs=fs)
-    fs.fault = lambda operation, path: None
-    return fs
-
-
-@pytest.mark.parametrize("operation", ["allocate", "pwrite", "sync", "rename"])
-def test_a_log_whose_first_segment_could_not_be_made_is_made_later(operation: str) -> None:
-    fs = full_disk(operation)
-    assert sorted(fs.listdir(LOG)) == ["0000000000000001.wal.tmp", "LOCK"]
-    check_log(fs, DATA)
-    with WalLog.open(LOG, fs=fs) as wal:
-        wal.append([LogEntry(1, 1, b"x")])
-        wal.sync()
-    assert sorted(fs.listdir(LOG)) == ["0000000000000001.wal", "LOCK"]
-    check_log(fs, DATA)
-
-
 def test_a_log_that_was_written_and_is_gone_is_missed() -> None:
-    for left in ([], ["LOCK"], ["LOCK", "0000000000000002.wal.tmp"]):
+    for left in ([], ["LOCK"], ["LOCK", "0000000000000001.wal.tmp"]):
         fs = MemoryFileSystem()
         opened(fs)
         fs.mkdir(LOG)
@@ -202,12 +174,16 @@ def test_a_log_that_was_written_and_is_gone_is_missed() -> None:
         check_log(fs, DATA)
 
 
-@pytest.mark.parametrize("path", [f"{DATA}/peers.json", f"{LOG}/0000000000000000005.snap"])
-def test_a_node_that_has_run_did_not_fail_to_begin(path: str) -> None:
-    fs = full_disk("allocate")
-    fs.open(path, create=True)
-    with pytest.raises(IdentityError, match="but no log"):
-        check_log(fs, DATA)
+@pytest.mark.parametrize("left", [f"{DATA}/peers.json", f"{LOG}/0000000000000000005.snap"])
+def test_a_log_in_which_nothing_was_written_is_taken_over_if_nothing_else_is_there(left: str) -> None:
+    fs = MemoryFileSystem()
+    WalLog.open(LOG, fs=fs).close()
+    assert opened(fs).incarnation > 0
+    fs = MemoryFileSystem()
+    WalLog.open(LOG, fs=fs).close()
+    fs.open(left, create=True)
+    with pytest.raises(IdentityError, match="holds a log but no identity"):
+        opened(fs)
 
 
 def test_a_crash_at_any_step_leaves_none_or_a_whole_one() -> None:

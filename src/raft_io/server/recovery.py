@@ -62,16 +62,22 @@ def recover(
     """
     voters = [] if config.joins else sorted([config.id, *config.peers])
     returns = has_identity(fs, data_dir)
+    log_dir = data_dir / LOG_NAME
+
+    def opened() -> WalLog:
+        return open_log(log_dir) if open_log is not None else WalLog.open(log_dir, fs=fs)
+
     try:
-        identity = open_identity(fs, data_dir, cluster_id, config.id, voters, incarnation)
+        identity = open_identity(
+            fs, data_dir, cluster_id, config.id, voters, incarnation, lambda: opened().close()
+        )
     except IdentityError as error:
         if returns and _has_joined_nothing(fs, data_dir):
             raise IdentityError(f"{error}{START_OVER}") from error
         raise
     if returns:
         check_log(fs, data_dir)
-    log_dir = data_dir / LOG_NAME
-    wal = open_log(log_dir) if open_log is not None else WalLog.open(log_dir, fs=fs)
+    wal = opened()
     try:
         if returns:
             _check_voters(data_dir, identity, wal, voters)

@@ -13,9 +13,11 @@ from typing import Final, final
 
 from raft_io.core.types import NodeId, checked
 from raft_io.errors import CorruptLogError, IdentityError, StorageError
-from raft_io.storage.disk import TEMPORARY, make_directory, write_file
+from raft_io.storage.disk import make_directory, write_file
 from raft_io.storage.fs import FileSystem
-from raft_io.storage.names import LOCK_NAME, SUFFIX, segment_name
+from raft_io.storage.inspect import walk
+from raft_io.storage.items import SegmentInfo
+from raft_io.storage.names import SUFFIX
 from raft_io.storage.peers import FILE_NAME as PEERS_NAME
 from raft_io.storage.sealed import read_sealed, seal, unseal
 
@@ -105,14 +107,16 @@ def open_identity(
     node_id: NodeId,
     voters: Iterable[NodeId],
     incarnation_factory: Callable[[], int],
+    make_log: Callable[[], None] | None = None,
 ) -> Identity:
-    """The identity of the data directory, made durably if the directory is new.
+    """The identity of the data directory, made durably if the directory is new. Before that, `make_log` makes
+    a log in it: a directory with an identity and no log has lost it, however its first start went.
 
     `voters` are the initial voters, none for a node that is to join; of a directory that is not new,
     `check_voters` compares them. `incarnation_factory` returns a random number in `1 .. 2**63 - 1`. Call this
     before the log is opened. Raises `IdentityError` if the directory belongs to another node or cluster, has
-    a log but no identity, or holds a restore that was cut short; `CorruptLogError` if the file is damaged,
-    `StorageError` if the disk fails.
+    a log that was written but no identity, or holds a restore that was cut short; `CorruptLogError` if the
+    file is damaged, `StorageError` if the disk fails.
     """
     where = os.path.abspath(data_dir)
     path = os.path.join(where, FILE_NAME)
@@ -126,8 +130,10 @@ def open_identity(
             fs.sync_dir(where)
             return found
         made = Identity(cluster_id, node_id, voters, incarnation_factory())
-        if _has_log(fs, where, names):
+        if _has_log(fs, where, names) and not _is_unused(fs, where, names):
             _check_salvaged(where, names, made)
+        if make_log is not None:
+            make_log()
         write_file(fs, path, encode(made))
     except (FileExistsError, NotADirectoryError) as error:
         raise StorageError(f"opening {where}", "it is not a directory") from error
@@ -169,32 +175,28 @@ def has_identity(fs: FileSystem, data_dir: str | os.PathLike[str]) -> bool:
 
 
 def check_log(fs: FileSystem, data_dir: str | os.PathLike[str]) -> None:
-    """Raise `IdentityError` unless the data directory holds a log, or what is left of a first start that
-    could not make one. For one that is not new: without its log the node has forgotten its votes and what it
-    acknowledged, and may not take part."""
+    """Raise `IdentityError` unless the data directory holds a log. For one that is not new: without its log
+    the node has forgotten its votes and what it acknowledged, and may not take part."""
     where = os.path.abspath(data_dir)
     try:
         names = fs.listdir(where)
-        there = _has_log(fs, where, names) or _was_never_made(fs, where, names)
+        there = _has_log(fs, where, names)
     except OSError as error:
         raise StorageError.wrap(f"listing {where}", error) from error
     if not there:
         raise IdentityError(
             f"{where} has an {FILE_NAME} but no log: without it the node may vote twice, and lose what was "
-            f"acknowledged; put the log back (only if this node has never run, remove {FILE_NAME})"
+            "acknowledged; put the log back"
         )
 
 
-def _was_never_made(fs: FileSystem, where: str, names: list[str]) -> bool:
-    """Whether the log's first segment was being made when that failed: its temporary file is there.
-
-    That name is taken once in the life of a log, and is gone, durably, before the first record is written: a
-    log from which the segments were removed does not have it.
-    """
-    if LOG_NAME not in names or PEERS_NAME in names:
+def _is_unused(fs: FileSystem, where: str, names: list[str]) -> bool:
+    """Whether nothing was ever written into the log: a first start was cut short behind it."""
+    if LOG_NAME not in names or not {SALVAGED, PEERS_NAME}.isdisjoint(names):
         return False
-    found = fs.listdir(os.path.join(where, LOG_NAME))
-    return sorted(found) == sorted([LOCK_NAME, segment_name(1) + TEMPORARY])
+    return all(
+        isinstance(item, SegmentInfo) and item.number == 1 for item in walk(os.path.join(where, LOG_NAME), fs)
+    )
 
 
 def check_voters(data_dir: str | os.PathLike[str], identity: Identity, voters: Iterable[NodeId]) -> None:
