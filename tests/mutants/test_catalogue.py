@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from tests.mutants import ALL, AREAS, Mutant, apply
+from tests.mutants.hunt import SEEDS
 
 import raft_io
+from raft_io.testing.checks import INVARIANTS
 
 SOURCE = Path(__file__).parents[2] / "src" / "raft_io"
 
@@ -113,3 +115,14 @@ def test_every_area_has_enough_of_them() -> None:
 def test_the_source_is_that_of_the_package() -> None:
     """They are made for this source, not for another version that happens to be installed."""
     assert (SOURCE / "_version.py").read_text().count(raft_io.__version__) == 1
+
+
+def test_the_documentation_has_all_of_them_and_by_what_each_was_caught() -> None:
+    page = (SOURCE.parents[1] / "docs" / "mutants.md").read_text()
+    table = page[page.index("|---") :].splitlines()[1:]
+    rows = [line.split(" | ") for line in table if not line.startswith("| **")]
+    checks = {check for check, _ in INVARIANTS.values()}
+    assert [(row[0][2:], row[1], row[4].removesuffix(" |")) for row in rows] == [
+        (mutant.name, mutant.bug, mutant.source) for mutant in ALL
+    ]
+    assert all(row[2] in checks and 1 <= int(row[3]) <= SEEDS for row in rows)
