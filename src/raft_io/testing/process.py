@@ -89,6 +89,8 @@ class Process:
         """Something was done to what is on its disk."""
         self.image: Image | None = None
         """What its disk holds; of one that was replaced, what the old one held until it is let in anew."""
+        self.lost: Image | None = None
+        """What a disk held that was replaced before its node was let in."""
         self._turn_due = False
         self._inbox: deque[tuple[NodeId, bytes]] = deque()
         self.strangers: set[NodeId] = set()
@@ -208,6 +210,8 @@ class Process:
     def wipe(self) -> None:
         """The disk is replaced by an empty one."""
         assert not self.up, "its disk is in use"
+        if hasattr(self, "log") and self.log.disk is not self.image:
+            self.lost = self.log.disk
         self.disk.wipe()
         self.world.network.replaced_disk(self.id)
         self.joins = True
@@ -369,7 +373,7 @@ class Process:
 
     def _see_disk(self) -> None:
         if not self.members.is_joining:
-            self.image = self.log.disk
+            self.image, self.lost = self.log.disk, None
 
     @property
     def is_lost(self) -> bool:

@@ -215,7 +215,7 @@ class World:
     def disks_of(self, process: Process) -> list[Image]:
         """What a node's disk holds, and what it held before it was replaced: that counts until the node is
         let in anew."""
-        found = [] if process.image is None else [process.image]
+        found = [image for image in (process.image, process.lost) if image is not None]
         return [*found, process.log.disk] if hasattr(process, "log") else found
 
     def holders(self, index: Index, term: Term) -> set[NodeId]:
