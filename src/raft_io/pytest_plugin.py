@@ -32,6 +32,7 @@ class RaftSim:
 
     def __call__(self, machine: Callable[[], StateMachine], workload: Workload | Commands) -> Report:
         """As `raft_io.testing.simulate`, for this seed."""
+        __tracebackhide__ = True
         # Not above: pytest loads this module wherever the package is installed.
         from raft_io.testing.users import simulate
 

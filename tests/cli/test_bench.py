@@ -142,7 +142,7 @@ def test_the_simulator_is_measured(
     assert three["runs"] == drawn["runs"] == 1
     assert three["messages"] > three["seconds"] > 0
     assert main(["bench", "sim", "--quick"]) == 0
-    assert "three nodes" in capsys.readouterr().out
+    assert "one to nine" in capsys.readouterr().out
 
 
 def test_json_holds_the_numbers_and_the_machine(

@@ -136,6 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the page of the documentation")
     parser.add_argument("--anew", action="store_true", help="whatever seeds the documentation names")
     options = parser.parse_args(arguments)
+    unknown = set(options.names) - {m.name for m in ALL} - {m.area for m in ALL}
+    if unknown:
+        areas = ", ".join(dict.fromkeys(m.area for m in ALL))
+        parser.error(f"no mutant or area: {', '.join(sorted(unknown))}; areas are {areas}")
+    if options.table and options.names:
+        parser.error("the page is about all of them: --table goes without names")
     first = {} if options.anew else known()
     chosen = [m for m in ALL if not options.names or {m.name, m.area} & set(options.names)]
     found: list[Caught] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,13 @@ def test_a_fault_that_is_none_is_refused() -> None:
     fields["faults"] = [{"at": 1.0}]
     with pytest.raises(ValueError, match="not a plan"):
         Plan.from_json(json.dumps(fields))
+
+
+def test_the_documentation_explains_every_kind_of_fault() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    told = {kind: " ".join((what.__doc__ or "").split()).rstrip(".") for kind, what in KINDS.items()}
+    assert rows == [f"| `{kind}` | {text} |" for kind, text in told.items()]
 
 
 def test_every_kind_of_fault_and_every_option_is_drawn_by_some_seed() -> None:

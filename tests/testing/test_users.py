@@ -188,6 +188,34 @@ def test_a_workload_that_returns_something_else_is_told_as_such(given: Any, kind
         simulate(Counter, Gives(given), seeds=[1])
 
 
+def test_a_machine_or_a_workload_that_is_none_is_refused() -> None:
+    with pytest.raises(TypeError, match="called to make each replica: pass Counter, not one that is made"):
+        simulate(Counter(), add, seeds=[1])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"pass Plain\(\), not the class"):
+        simulate(Counter, Plain, seeds=[1])  # type: ignore[arg-type]
+
+
+class Text(Counter):
+    """Answers in text."""
+
+    def apply(self, command: bytes) -> bytes:
+        return super().apply(command).decode()  # type: ignore[return-value]
+
+
+class Saved(Counter):
+    """Saves at once what it should save later."""
+
+    def capture(self) -> Callable[[BinaryIO], None]:
+        return b"%d" % self.total  # type: ignore[return-value]
+
+
+def test_a_machine_that_returns_what_it_must_not_is_told_by_its_name() -> None:
+    with pytest.raises(SimulationFailedError, match=r"Text\.apply must return bytes, not str"):
+        simulate(Text, add, seeds=[1])
+    with pytest.raises(SimulationFailedError, match=r"Saved\.capture must return a function that writes"):
+        simulate(Saved, add, seeds=range(1, 5))
+
+
 class Odd(Reads):
     """Does not know what to say of a state."""
 

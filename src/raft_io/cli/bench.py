@@ -131,7 +131,7 @@ def _print(results: Sequence[Result]) -> None:
     elif isinstance(results[0], SnapshotResult):
         titles = ("snapshot", "seconds", "leader MiB", "follower MiB", "p50 ms", "p99 ms")
     elif isinstance(results[0], SimResult):
-        titles = ("simulated", "runs", "seconds/s", "messages/s", "operations/s")
+        titles = ("nodes", "runs", "simulated s/s", "messages/s", "operations/s")
     elif isinstance(results[0], FailoverResult):
         titles = ("event", "times", "p50 ms", "p95 ms", "longest ms", "failed writes")
     else:

@@ -29,9 +29,9 @@ def measure_sim(runs: int, say: Callable[[str], None]) -> list[SimResult]:
     plans = map(draw, count(1))
     three = islice((plan for plan in plans if plan.voters == 3 and not plan.spares), runs)
     say(f"{runs} runs of three nodes")
-    result = _measure("three nodes", three)
+    result = _measure("three", three)
     say(f"{runs} runs of one to nine nodes")
-    return [result, _measure("one to nine nodes", map(draw, range(1, runs + 1)))]
+    return [result, _measure("one to nine", map(draw, range(1, runs + 1)))]
 
 
 def _measure(what: str, plans: Iterable[Plan]) -> SimResult:

@@ -113,6 +113,8 @@ def _run_one(options: argparse.Namespace) -> int:
     took = time.perf_counter() - began
     if options.shrink:
         if outcome.failure is None:
+            if options.trace and not options.trace.stat().st_size:
+                options.trace.unlink()
             raise CommandFailedError(f"seed {plan.seed} does not fail: there is nothing to shrink")
         outcome = shrink(outcome, run_plan, _told)
         if options.trace:
@@ -132,6 +134,8 @@ def _run_one(options: argparse.Namespace) -> int:
 def _read(path: Path) -> Plan:
     try:
         lines = path.read_text().split("\n")
+        if lines == [""]:
+            raise CommandFailedError(f"{path} is empty: no seed has failed")
         return Plan.from_json(lines[0])
     except OSError as error:
         raise CommandFailedError(f"{path}: {error.strerror}") from error
@@ -154,6 +158,7 @@ def _write(path: Path, tracer: Tracer, outcome: Outcome) -> None:
             write_page(trace, stream)
     except OSError as error:
         raise CommandFailedError(f"{path}: {error.strerror}") from error
+    print(f"{path}: open it in a browser", file=sys.stderr)
 
 
 def _append(path: Path, plan: Plan) -> None:

@@ -9,11 +9,15 @@ from typing import Any, BinaryIO, Final, final
 
 from raft_io import CommandError, NodeId
 from raft_io.server import StateMachine
+from raft_io.testing.workload import captured
 
 __all__ = ["TAG", "Applied", "Ledger", "WatchedMachine"]
 
 TAG: Final = 8
 """Bytes before each command that tell it from all others. The watched machine does not see them."""
+
+SHOWN: Final = 60
+"""Characters of a result that a message shows."""
 
 _HEAD: Final = struct.Struct("<QQ16s")
 """In front of a saved state: the place, the time, and the hash of all commands up to there."""
@@ -53,8 +57,9 @@ class Ledger:
                 self.problem(f"node {node} applies {tag.hex()} as number {place}; others {known.tag.hex()}")
             elif known.outcome != outcome:
                 self.problem(
-                    f"node {node} comes to another result than others for command {place}: the state "
-                    "machine is not deterministic, or its capture or restore loses something"
+                    f"node {node} comes to another result than others for command {place}, {_shown(answer)} "
+                    f"instead of {_shown(known.answer)}: the state machine is not deterministic, a query "
+                    "changes it, or its capture or restore loses something"
                 )
             return
         if place != len(history) + 1:
@@ -63,6 +68,12 @@ class Ledger:
             self.problem(f"node {node} applies {tag.hex()} as number {place}, and it was {self.places[tag]}")
         history.append(Applied(tag, outcome, answer))
         self.places[tag] = place
+
+
+def _shown(answer: bytes | str) -> str:
+    """A result, short enough for a message."""
+    text = repr(answer)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _raise(text: str) -> None:
@@ -86,16 +97,18 @@ class WatchedMachine(StateMachine):
         self.place += 1
         self.chain = _digest(self.chain + command)
         try:
-            result = self.inner.apply(command[TAG:])
+            # Not trusted to return what it promises.
+            result: Any = self.inner.apply(command[TAG:])
         except CommandError as error:
             text = str(error)
             self.ledger.apply(
                 self.node, self.place, tag, _digest(b"refused" + text.encode("utf-8", "surrogatepass")), text
             )
             raise
-        # What is no bytes is for the server to refuse.
-        answer: bytes = result if isinstance(result, bytes) else repr(result).encode()
-        self.ledger.apply(self.node, self.place, tag, _digest(self.chain + answer), answer)
+        if not isinstance(result, bytes):
+            name = type(self.inner).__name__
+            raise TypeError(f"{name}.apply must return bytes, not {type(result).__name__}")
+        self.ledger.apply(self.node, self.place, tag, _digest(self.chain + result), result)
         return result
 
     def advance(self, now: int) -> None:
@@ -110,7 +123,7 @@ class WatchedMachine(StateMachine):
 
     def capture(self) -> Callable[[BinaryIO], None]:
         head = _HEAD.pack(self.place, self.time, self.chain)
-        write = self.inner.capture()
+        write = captured(self.inner)
 
         def both(stream: BinaryIO) -> None:
             stream.write(head)

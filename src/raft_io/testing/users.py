@@ -83,6 +83,14 @@ def seeds_of(seeds: int | Iterable[int]) -> Sequence[int]:
     return chosen
 
 
+def _check(machine: Any, workload: Any) -> None:
+    if not callable(machine):
+        name = type(machine).__name__
+        raise TypeError(f"machine is called to make each replica: pass {name}, not one that is made")
+    if isinstance(workload, type):
+        raise TypeError(f"a workload is a function or an object: pass {workload.__name__}(), not the class")
+
+
 def simulate(
     machine: Callable[[], StateMachine],
     workload: Workload | Commands,
@@ -101,12 +109,15 @@ def simulate(
     simulated seconds. `jobs`: runs at the same time, with joblib installed. `on_run` is told of each run.
 
     Raises `SimulationFailedError` for the first run that is found to fail, `WorkloadError` for a workload
-    that raises or returns something else, `ValueError` for no seeds. What it finds in a state machine:
-    results or states that differ between replicas, as `apply` depends on a clock, on random numbers or on
-    the order in which a set was filled; state that `restore` loses, or that `capture` shares with what
-    `apply` changes later; exceptions. State that `capture` leaves out is found if it shows in a result,
-    or in a `fingerprint` of yours: without one, two machines are in the same state that would save the
-    same.
+    that raises or returns something else, `ValueError` for no seeds, `TypeError` for a machine or a workload
+    that is none.
+
+    It checks that replicas agree, and that no read is older than it may be; not that `apply` is right, nor
+    what queries answer: a mistake that all replicas make alike is not found. What it finds in a state
+    machine: results or states that differ between replicas, as `apply` depends on a clock, on random numbers
+    or on the order in which a set was filled; state that `restore` loses, or that `capture` shares with what
+    `apply` changes later; exceptions. State that `capture` leaves out is found if it shows in a result, or
+    in a `fingerprint` of yours: without one, two machines are in the same state that would save the same.
 
     >>> class Counter(StateMachine):
     ...     def __init__(self) -> None:
@@ -124,7 +135,9 @@ def simulate(
     True
 
     """
+    __tracebackhide__ = True
     chosen = seeds_of(seeds)
+    _check(machine, workload)
     runs = seconds = operations = messages = faults = 0.0
     for each in sweep(chosen, machine, _Maker(workload), jobs=jobs):
         if on_run is not None:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, final
 
 from raft_io.kv.batch import encode_batch
 from raft_io.kv.store import KeyValueStore
@@ -18,7 +18,7 @@ from raft_io.testing.histories import Operation as Seen
 if TYPE_CHECKING:
     from raft_io.testing.clients import Call
 
-__all__ = ["Operation", "StoreWorkload", "Workload", "WorkloadError", "fingerprint"]
+__all__ = ["Operation", "StoreWorkload", "Workload", "WorkloadError", "captured", "fingerprint"]
 
 SHOWN: Final = 60
 """Characters of a command that are shown."""
@@ -63,8 +63,18 @@ class Workload(Protocol):
 def fingerprint(machine: StateMachine) -> bytes:
     """What `machine` would save, byte by byte: a fingerprint for all that save equal states alike."""
     stream = io.BytesIO()
-    machine.capture()(stream)
+    captured(machine)(stream)
     return stream.getvalue()
+
+
+def captured(machine: StateMachine) -> Callable[[BinaryIO], None]:
+    """What writes the state of `machine`. Raises `TypeError` if its `capture` returned something else."""
+    write: Any = machine.capture()
+    if not callable(write):
+        name = type(machine).__name__
+        raise TypeError(f"{name}.capture must return a function that writes, not {type(write).__name__}")
+    writes: Callable[[BinaryIO], None] = write
+    return writes
 
 
 @final
