@@ -30,8 +30,8 @@ COMPILED = [
     *[
         SOURCE / "testing" / f"{name}.py"
         for name in (
-            *("clients", "history", "machine", "network", "process"),
-            *("quorums", "timeline", "watched", "world"),
+            *("clients", "history", "key_value", "machine", "network", "process"),
+            *("quorums", "timeline", "watched", "wing_gong", "world"),
         )
     ],
     *[
