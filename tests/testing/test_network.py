@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import permutations
 
 import pytest
@@ -175,11 +174,10 @@ def test_a_node_that_comes_with_an_empty_disk_hears_nothing_old(monkeypatch: pyt
     node = next(process for process in world.running if process is not world.leader)
     heard: list[tuple[int, int, float]] = []
 
-    def hears(target: int) -> Callable[[int, list[bytes]], None]:
-        return lambda source, frames: heard.append((source, target, world.now))
+    def hears(source: int, target: int, frames: list[bytes]) -> None:
+        heard.append((source, target, world.now))
 
-    for process in world.processes.values():
-        monkeypatch.setattr(process, "arrive", hears(process.id))
+    monkeypatch.setattr(world.network, "_deliver", hears)
     for connection in world.network.connections.values():
         connection.slow = 1.0
     world.run(0.9)

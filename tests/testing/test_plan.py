@@ -166,7 +166,7 @@ def test_a_plan_of_a_size_that_cannot_be_is_refused(
         (options(pre_vote=True, seed=7, id=2), "no options of a plan: id, seed"),
         (options(colour="red"), "'colour' is no option"),
         (options(max_inflight_bytes=-1), "max_inflight_bytes must be"),
-        (options(max_batch="64"), "max_batch must be"),
+        (options(max_batch="64"), "max_batch must be|int object expected"),
         (options(lease_reads=True, check_quorum=False), "check_quorum"),
         (fault("storm"), "unknown kind of fault: storm"),
         (options(heartbeat_interval=10), "heartbeat_interval must be below the election timeout"),

@@ -157,7 +157,9 @@ class Clients:
         try:
             made: Any = self.world.workload.next(rng, client)
         except Exception as error:
-            raise WorkloadError(f"the workload raised {told(error)}") from error
+            failed = WorkloadError(f"the workload raised {told(error)}")
+            failed.__cause__ = error  # compiled, `from` leaves that out
+            raise failed from error
         if isinstance(made, bytes):
             return Operation(repr(made)[1:SHOWN], command=made)
         if not isinstance(made, Operation):

@@ -96,9 +96,10 @@ class WatchedMachine(StateMachine):
         tag = command[:TAG]
         self.place += 1
         self.chain = _digest(self.chain + command)
+        # Not trusted to return what it promises.
+        apply: Any = self.inner.apply
         try:
-            # Not trusted to return what it promises.
-            result: Any = self.inner.apply(command[TAG:])
+            result = apply(command[TAG:])
         except CommandError as error:
             text = str(error)
             self.ledger.apply(
