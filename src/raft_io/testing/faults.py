@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from raft_io import Membership, NodeId, TransferLeadership
 from raft_io.server.membership import everyone
+from raft_io.testing.network import Connection
 from raft_io.testing.plan import Fault
 from raft_io.testing.process import Process
 from raft_io.testing.timeline import stream
@@ -134,10 +135,9 @@ def _flap_once(world: World, pairs: Pairs, lasts: float) -> None:
     world.timeline.after(lasts, world.unless_healed(mend))
 
 
-def _worsen(world: World, node: Process | None, amount: float, *names: str) -> Undo:
-    """Add `amount` to these numbers of the connections of a node, or of all, and take it away again: what
-    overlaps adds up."""
-    worse = [c for pair, c in world.network.connections.items() if node is None or node.id in pair]
+def _worsen(connections: Iterable[Connection], amount: float, *names: str) -> Undo:
+    """Add `amount` to these numbers of connections, and take it away again: what overlaps adds up."""
+    worse = list(connections)
 
     def add(more: float) -> None:
         for connection in worse:
@@ -148,12 +148,16 @@ def _worsen(world: World, node: Process | None, amount: float, *names: str) -> U
     return lambda: add(-amount)
 
 
+def _touching(world: World, node: Process) -> Iterable[Connection]:
+    return [connection for pair, connection in world.network.connections.items() if node.id in pair]
+
+
 def slow_link(world: World, fault: Fault) -> Undo:
     """Everything to and from a node takes `amount` seconds longer."""
     node = _node(world, fault.who)
     if node is None:
         return None
-    return _worsen(world, node, fault.amount, "slow")
+    return _worsen(_touching(world, node), fault.amount, "slow")
 
 
 def slow_way(world: World, fault: Fault) -> Undo:
@@ -161,13 +165,7 @@ def slow_way(world: World, fault: Fault) -> Undo:
     node, other = _node(world, fault.who), _node(world, fault.whom or 1)
     if node is None or other is None or node is other:
         return None
-    connection = world.network.connections[node.id, other.id]
-    connection.slow += fault.amount
-
-    def undo() -> None:
-        connection.slow -= fault.amount
-
-    return undo
+    return _worsen([world.network.connections[node.id, other.id]], fault.amount, "slow")
 
 
 def echo(world: World, fault: Fault) -> Undo:
@@ -175,12 +173,12 @@ def echo(world: World, fault: Fault) -> Undo:
     node = _node(world, fault.who)
     if node is None:
         return None
-    return _worsen(world, node, fault.amount, "echo")
+    return _worsen(_touching(world, node), fault.amount, "echo")
 
 
 def lossy(world: World, fault: Fault) -> Undo:
     """A share of all frames is lost, doubled, and overtaken."""
-    return _worsen(world, None, fault.amount, "lost", "doubled", "late")
+    return _worsen(world.network.connections.values(), fault.amount, "lost", "doubled", "late")
 
 
 def reconnect(world: World, fault: Fault) -> Undo:
