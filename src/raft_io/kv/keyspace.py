@@ -28,8 +28,12 @@ _FLAG: Final = 8
 """How far from the end of a record the byte is that tells whether the key expires."""
 
 
+_NOTHING: Final[dict[bytes, bytes]] = {}
+"""Stands for every slot that never held a key, so that a keyspace is cheap to make. It stays empty."""
+
+
 def _empty() -> list[dict[bytes, bytes]]:
-    return [{} for _ in range(SLOTS)]
+    return [_NOTHING] * SLOTS
 
 
 @final
@@ -70,7 +74,8 @@ class Capture:
 
     def take(self) -> Iterator[list[tuple[bytes, bytes]]]:
         """The keys and records of each slot that has some, in the order of the keys."""
-        for slot in range(SLOTS):
+        slot = -1
+        while (slot := self._next(slot + 1)) < SLOTS:
             kept = self._slots[slot]
             found = kept.copy() if kept else None
             self.taken = slot + 1
@@ -85,6 +90,13 @@ class Capture:
                         found[key] = record
             if found:
                 yield sorted(found.items())
+
+    def _next(self, slot: int) -> int:
+        """The first slot from `slot` on that holds something, or did; `SLOTS` if there is none."""
+        slots, left = self._slots, self._left
+        while slot < SLOTS and not slots[slot] and left[slot] is None:
+            slot += 1
+        return slot
 
 
 @final
@@ -141,7 +153,7 @@ class Keyspace:
     )
 
     def __init__(self) -> None:
-        self._slots: list[dict[bytes, bytes]] = _empty()
+        self._slots = _empty()
         self._garbage: list[dict[bytes, bytes]] = []
         self._timers = Timers()
         self._captures: list[Capture] = []
@@ -233,7 +245,7 @@ class Keyspace:
     def put(self, key: bytes, value: bytes, when: int = 0) -> None:
         """Set `key` to `value`; it expires at `when`, or never."""
         slot = crc32(key) >> SHIFT
-        keys = self._slots[slot]
+        keys = self._room(slot)
         old = keys.get(key)
         self._replacing(slot, key, old)
         if old is None:
@@ -365,7 +377,7 @@ class Keyspace:
 
     def load(self, slot: int, key: bytes, record: bytes) -> None:
         """Put a record of a saved state in, as it is. `slot` is the key's."""
-        self._slots[slot][key] = record
+        self._room(slot)[key] = record
         self.count += 1
         if records.expires(record):
             self._timers.set(key, records.when(record))
@@ -373,6 +385,13 @@ class Keyspace:
     def holds(self, slot: int, key: bytes) -> bool:
         """Whether anything is kept of `key`. `slot` is the key's."""
         return key in self._slots[slot]
+
+    def _room(self, slot: int) -> dict[bytes, bytes]:
+        """What is kept in `slot`, to put something in."""
+        keys = self._slots[slot]
+        if keys is _NOTHING:
+            keys = self._slots[slot] = {}
+        return keys
 
     def _replacing(self, slot: int, key: bytes, record: bytes | None) -> None:
         """`key`, of which `record` is kept now, is about to change."""

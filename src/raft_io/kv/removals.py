@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from raft_io.kv.slots import SLOTS, slot_of
+from raft_io.kv.slots import slot_of
 
 __all__ = ["Removals"]
 
@@ -33,7 +33,8 @@ class Removals:
     def __init__(self) -> None:
         self.young: dict[bytes, int] = {}
         self.old: dict[bytes, int] = {}
-        self.slots: list[int] = [0] * SLOTS
+        self.slots: dict[int, int] = {}
+        """Of each slot that a forgotten key was in, the last removal."""
         self.everything: int = 0
         """The revision at which all keys were removed together."""
         self._bytes: int = 0
@@ -47,7 +48,7 @@ class Removals:
         if len(self.young) >= MAX_KEYS or self._bytes >= MAX_BYTES:
             for each, removed in self.old.items():
                 slot = slot_of(each)
-                self.slots[slot] = max(self.slots[slot], removed)
+                self.slots[slot] = max(self.slots.get(slot, 0), removed)
             self.old = self.young
             self.young = {}
             self._bytes = 0
@@ -56,7 +57,7 @@ class Removals:
         """All keys were removed."""
         self.young = {}
         self.old = {}
-        self.slots = [0] * SLOTS
+        self.slots = {}
         self.everything = revision
         self._bytes = 0
 
@@ -65,7 +66,7 @@ class Removals:
         found = self.young.get(key, 0)
         if found == 0:
             found = self.old.get(key, 0)
-        return max(found, self.slots[slot_of(key)], self.everything)
+        return max(found, self.slots.get(slot_of(key), 0), self.everything)
 
     def copy(self) -> Removals:
         """These removals, as they are now."""

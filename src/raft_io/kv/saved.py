@@ -102,9 +102,9 @@ def _save_removals(capture: Capture, sink: _Sink) -> None:
         for key, revision in sorted(removed.items()):
             sink.block += _REMOVAL.pack(len(key), revision)
             sink.block += key
-    slots = [(slot, revision) for slot, revision in enumerate(capture.removals.slots) if revision]
+    slots = capture.removals.slots
     sink.block += _COUNT.pack(len(slots))
-    for slot, revision in slots:
+    for slot, revision in sorted(slots.items()):
         sink.block += _REMOVAL.pack(slot, revision)
 
 
