@@ -54,6 +54,7 @@ def test_requests_come_back_as_they_were(
     assert envelope.is_envelope(data)
     assert envelope.peek(data) == (session, sequence)
     found = decode(data)
+    assert isinstance(found, Requests)
     assert found == Requests(session, sequence, floor, commands, time)
     assert stamp(encode_requests(found.session, found.sequence, found.floor, found.commands), time) == data
 

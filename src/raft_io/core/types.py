@@ -84,6 +84,8 @@ class Value:
         return tuple([getattr(self, name) for name in self.__match_args__])
 
     def __eq__(self, other: object) -> bool:
+        if other is self:
+            return True
         if type(other) is not type(self):
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in self.__match_args__)
@@ -198,6 +200,15 @@ class Membership(Value):
         self.voters: frozenset[int] = checked_ids(voters, "voters")
         self.learners: frozenset[int] = checked_ids(learners, "learners")
         self.outgoing: frozenset[int] = checked_ids(outgoing, "outgoing")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Membership):
+            return NotImplemented
+        same = self.voters == other.voters and self.learners == other.learners
+        return same and self.outgoing == other.outgoing
+
+    def __hash__(self) -> int:
+        return hash((self.voters, self.learners, self.outgoing))
 
     def __repr__(self) -> str:
         return (

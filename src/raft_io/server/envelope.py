@@ -17,8 +17,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final, final
 
+from raft_io.core.types import Value
 from raft_io.errors import WireError
 
 __all__ = [
@@ -76,43 +77,67 @@ class Member:
     incarnation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+@final
+class Command(Value):
     """One request. `data` is `None` for a barrier, and for a change of the member table (`member`: the id and
     what it is to be). `key` is the caller's, `None` without one; `since` is what its node had applied when it
     was first tried."""
 
-    data: bytes | None
-    key: bytes | None = None
-    since: int = 0
-    member: tuple[int, Member] | None = None
+    __slots__ = ("data", "key", "member", "since")
+    __match_args__: ClassVar[tuple[str, ...]] = ("data", "key", "since", "member")
+
+    def __init__(
+        self,
+        data: bytes | None,
+        key: bytes | None = None,
+        since: int = 0,
+        member: tuple[int, Member] | None = None,
+    ) -> None:
+        self.data = data
+        self.key = key
+        self.since = since
+        self.member = member
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+@final
+class Open(Value):
     """A node opens a session; the entry's index becomes the session's id, so that no id is used twice."""
 
-    nonce: bytes
-    time: int = 0
+    __slots__ = ("nonce", "time")
+    __match_args__: ClassVar[tuple[str, ...]] = ("nonce", "time")
+
+    def __init__(self, nonce: bytes, time: int = 0) -> None:
+        self.nonce = nonce
+        self.time = time
 
 
-@dataclass(frozen=True, slots=True)
-class Requests:
+@final
+class Requests(Value):
     """Requests number `sequence` of `session`. Everything below `floor` has been answered, or given up.
     `time`: the leader's clock as it proposed this, in ms since the epoch; `0`: not told."""
 
-    session: int
-    sequence: int
-    floor: int
-    commands: list[Command]
-    time: int = 0
+    __slots__ = ("commands", "floor", "sequence", "session", "time")
+    __match_args__: ClassVar[tuple[str, ...]] = ("session", "sequence", "floor", "commands", "time")
+
+    def __init__(
+        self, session: int, sequence: int, floor: int, commands: list[Command], time: int = 0
+    ) -> None:
+        self.session = session
+        self.sequence = sequence
+        self.floor = floor
+        self.commands = commands
+        self.time = time
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+@final
+class Clock(Value):
     """The leader tells the time, for a state machine that waits for it while nobody proposes anything."""
 
-    time: int
+    __slots__ = ("time",)
+    __match_args__: ClassVar[tuple[str, ...]] = ("time",)
+
+    def __init__(self, time: int) -> None:
+        self.time = time
 
 
 def encode_open(nonce: bytes) -> bytes:

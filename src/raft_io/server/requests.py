@@ -6,6 +6,7 @@ what this node itself applies, so that nothing travels back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -114,8 +115,11 @@ class Outbound:
         self.sequence = sequence
         self.data = data
         self.requests = requests
-        self.size = sum(request.size for request in requests)
-        self.deadline = min((request.deadline for request in requests), default=float("inf"))
+        self.size = 0
+        self.deadline = math.inf
+        for request in requests:
+            self.size += request.size
+            self.deadline = min(self.deadline, request.deadline)
         self.route: tuple[int, int] | None = None
         """Leader and term that it was sent to."""
         self.sent_tick = 0
@@ -184,8 +188,8 @@ class Requests:
         return due
 
     def _under_way(self) -> list[Outbound]:
-        opening = [self._opening] if self._opening is not None else []
-        return [*opening, *self._sent.values()]
+        under_way = list(self._sent.values())
+        return under_way if self._opening is None else [self._opening, *under_way]
 
     def _patience(self, outbound: Outbound) -> int:
         return self._resend_ticks << min(max(outbound.attempts - 1, 0), RESEND_LIMIT)

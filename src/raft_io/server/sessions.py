@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, final
 
+from raft_io.core.types import Value
 from raft_io.errors import CommandError, SessionExpiredError, WireError
 from raft_io.server import envelope
 from raft_io.server.envelope import Member
@@ -62,22 +63,30 @@ class State:
     members: dict[int, Member]
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+@final
+class Opened(Value):
     """A session was opened; `nonce` tells its node."""
 
-    session: int
-    nonce: bytes
+    __slots__ = ("nonce", "session")
+    __match_args__: ClassVar[tuple[str, ...]] = ("session", "nonce")
+
+    def __init__(self, session: int, nonce: bytes) -> None:
+        self.session = session
+        self.nonce = nonce
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+@final
+class Applied(Value):
     """Requests were applied, now or before. `results` is in the order of the requests; a barrier's is `b""`.
     `None`: the session is evicted, they were not applied."""
 
-    session: int
-    sequence: int
-    results: list[Result] | None
+    __slots__ = ("results", "sequence", "session")
+    __match_args__: ClassVar[tuple[str, ...]] = ("session", "sequence", "results")
+
+    def __init__(self, session: int, sequence: int, results: list[Result] | None) -> None:
+        self.session = session
+        self.sequence = sequence
+        self.results = results
 
 
 class Sessions:
