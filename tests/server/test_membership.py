@@ -409,8 +409,8 @@ def test_a_joiner_ignores_removals_from_before_its_time() -> None:
 
 
 def test_the_membership_comes_from_the_log_the_snapshot_or_the_start() -> None:
-    assert membership_index(node()) == 0
-    assert membership_index(node(log_of((2, Membership([1])), (4, Membership([1, 2])), last=6))) == 4
+    assert membership_index(node().log) == 0
+    assert membership_index(node(log_of((2, Membership([1])), (4, Membership([1, 2])), last=6)).log) == 4
 
 
 def test_a_damaged_file_of_peers_is_an_error() -> None:

@@ -92,7 +92,7 @@ class Admission:
         if node not in everyone(leading.membership):
             raise ValueError(f"node {node} was let in, and removed again meanwhile")
         part = "voter" if node in leading.membership.voters else "learner"
-        return {"part": part, "index": membership_index(self._server.node)}
+        return {"part": part, "index": membership_index(self._server.node.log)}
 
     async def _retire(self, node: NodeId, incarnation: int, deadline: float) -> None:
         """Remove a member of the same id whose data is lost. Whoever comes without it must not count as the
@@ -187,7 +187,7 @@ class Joiner:
 
     def _done(self) -> bool:
         node, members = self._server.node, self._server.members_known
-        if members.is_joining or membership_index(node) > node.last_applied:
+        if members.is_joining or membership_index(node.log) > node.last_applied:
             return False
         membership = node.membership
         return node.id in membership.voters or (self._learner and node.id in membership.learners)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from raft_io.core.log import RaftLog
 from raft_io.core.node import RaftNode
 from raft_io.core.types import Index, Membership, NodeId
 from raft_io.errors import StorageError
@@ -55,12 +56,12 @@ def part_of(membership: Membership, node: NodeId) -> str:
     return "outgoing" if node in membership.outgoing else "learner"
 
 
-def membership_index(node: RaftNode) -> Index:
+def membership_index(log: RaftLog) -> Index:
     """The index of the entry, or the snapshot, that the membership in force comes from; `0`: the initial."""
-    entries = node.log.membership_entries()
+    entries = log.membership_entries()
     if entries:
         return entries[-1].index
-    snapshot = node.log.snapshot()
+    snapshot = log.snapshot()
     return 0 if snapshot is None else snapshot.index
 
 
@@ -125,7 +126,7 @@ class Members:
         known, raft = self._peers, self._node
         if not self._initial or known.joined or known.members or known.met:
             return False
-        return membership_index(raft) == 0 and everyone(raft.membership) == {raft.id}
+        return membership_index(raft.log) == 0 and everyone(raft.membership) == {raft.id}
 
     @property
     def has_nothing(self) -> bool:
@@ -234,7 +235,7 @@ class Members:
         raft = self._node
         if raft.leader is None or raft.leader == node or node in everyone(raft.membership):
             return 0
-        index = membership_index(raft)
+        index = membership_index(raft.log)
         return index if index <= raft.commit_index and not raft.membership.outgoing else 0
 
     def greeted(self, greeting: Greeting) -> None:
@@ -351,7 +352,7 @@ class Members:
         since = max(self._peers.joined, self.admitted)
         if index <= since or (self.is_joining and not self.admitted):
             return False
-        latest = membership_index(self._node)
+        latest = membership_index(self._node.log)
         if index <= latest:
             # A snapshot may stand for the entry, and for others behind it.
             return self._is_out and (index == latest or not self._node.log.membership_entries())

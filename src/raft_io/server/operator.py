@@ -291,7 +291,7 @@ class Leading:
 
     def _is_settled(self) -> bool:
         node = self._node
-        return not node.membership.outgoing and membership_index(node) <= node.commit_index
+        return not node.membership.outgoing and membership_index(node.log) <= node.commit_index
 
     async def move(self, target: Membership, deadline: float) -> Index:
         """Move to `target`, which may be the membership already, and wait until it is committed. Call it
@@ -304,7 +304,7 @@ class Leading:
             now = node.membership
             same = (now.voters, now.learners) == (target.voters, target.learners)
             if same and self._is_settled():
-                return membership_index(node)
+                return membership_index(node.log)
             # A change that waited in a leader is gone when it loses office, also if it wins it back at once.
             if not same and asked != node.term:
                 term = node.term

@@ -60,7 +60,7 @@ class Removal:
         connections to them stay for `PARTING`, then `Members.part` ends them: one of them may have asked
         for it, and waits for the answer."""
         node = self._node
-        index = membership_index(node)
+        index = membership_index(node.log)
         if node.membership.outgoing or index > node.commit_index:
             return {}
         return self._members.committed(index)
