@@ -134,8 +134,7 @@ def _write_state(stream: BinaryIO, state: State) -> None:
     stream.write(_U32.pack(len(state.keys)))
     for key, (index, result) in state.keys:
         places[key] = len(places)
-        _write_sized(stream, key)
-        stream.write(_U64.pack(index))
+        stream.write(_U32.pack(len(key)) + key + _U64.pack(index))
         _write_result(stream, result)
     stream.write(_U32.pack(len(state.kept)))
     for place in state.kept:
@@ -147,11 +146,6 @@ def _write_state(stream: BinaryIO, state: State) -> None:
     for node, member in sorted(state.members.items()):
         address = member.address.encode()
         stream.write(_MEMBER.pack(node, member.incarnation, len(address)) + address)
-
-
-def _write_sized(stream: BinaryIO, data: bytes) -> None:
-    stream.write(_U32.pack(len(data)))
-    stream.write(data)
 
 
 def _write_result(stream: BinaryIO, result: Result) -> None:
