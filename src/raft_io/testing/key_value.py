@@ -7,7 +7,8 @@ from bisect import bisect_left
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final, cast, final
 
-from raft_io.testing.histories import Focus, Operation
+from raft_io.testing.histories import Focus
+from raft_io.testing.operation import Operation
 
 __all__ = ["KeyValueModel"]
 

@@ -29,7 +29,8 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, final
 
-from raft_io.testing.histories import Focusing, Model, Operation
+from raft_io.testing.histories import Focusing, Model
+from raft_io.testing.operation import Operation
 
 __all__ = ["OutOfStepsError", "Search"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, final
 from raft_io.kv.batch import encode_batch
 from raft_io.kv.store import KeyValueStore
 from raft_io.server import StateMachine
-from raft_io.testing.histories import Operation as Seen
+from raft_io.testing.operation import Operation as Seen
 
 if TYPE_CHECKING:
     from raft_io.testing.clients import Call
