@@ -15,10 +15,16 @@ SOURCE = Path("src/raft_io")
 COMPILED = [
     *sorted(SOURCE.glob("core/[a-z]*.py")),
     SOURCE / "wire.py",
-    *[SOURCE / "storage" / f"{name}.py" for name in ("batches", "index", "records", "scan", "wal")],
+    *[
+        SOURCE / "storage" / f"{name}.py"
+        for name in ("batches", "disk", "index", "memfs", "names", "records", "scan", "segments", "wal")
+    ],
     *[
         SOURCE / "server" / f"{name}.py"
-        for name in ("driver", "envelope", "frames", "reads", "requests", "sessions")
+        for name in (
+            *("driver", "envelope", "frames", "membership"),
+            *("reads", "requests", "sessions", "snapshots"),
+        )
     ],
     *[
         SOURCE / "kv" / f"{name}.py"
@@ -30,15 +36,15 @@ COMPILED = [
     *[
         SOURCE / "testing" / f"{name}.py"
         for name in (
-            *("clients", "history", "key_value", "machine", "network", "process"),
-            *("quorums", "timeline", "watched", "wing_gong", "world"),
+            *("clients", "disk", "history", "key_value", "machine", "network", "operation"),
+            *("process", "quorums", "timeline", "watched", "watcher", "wing_gong", "world"),
         )
     ],
     *[
         SOURCE / "testing" / "checks" / f"{name}.py"
         for name in (
-            *("bounds", "commitment", "durability", "leaders"),
-            *("matching", "membership", "monotone", "reads"),
+            *("base", "bounds", "commitment", "durability", "leaders", "leases"),
+            *("linearizable", "matching", "membership", "monotone", "reads", "replicas"),
         )
     ],
 ]

@@ -58,7 +58,7 @@ def follower_of(world: World) -> Process:
 
 def call_all(world: World, hook: str, *arguments: Any) -> None:
     for each in getattr(world.hooks, hook):
-        each(*arguments)
+        getattr(each, hook)(*arguments)
 
 
 def rest(world: World) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, final
 
 __all__ = ["MemoryFile", "MemoryFileSystem"]
@@ -27,6 +28,16 @@ SECTOR: Final = 512
 
 def _error(number: int, path: str) -> OSError:
     return OSError(number, os.strerror(number), path)
+
+
+@lru_cache(maxsize=4096)
+def _split(path: str) -> tuple[str, str]:
+    return os.path.split(path)
+
+
+@lru_cache(maxsize=4096)
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple([part for part in path.split("/") if part])
 
 
 def _never() -> bool:
@@ -306,7 +317,7 @@ class MemoryFileSystem:
 
     def _directory(self, path: str) -> _Names:
         node: _Data | _Names | None = self._root
-        for name in [part for part in path.split("/") if part]:
+        for name in _parts(path):
             if not isinstance(node, _Names):
                 raise _error(errno.ENOTDIR, path)
             node = node.seen.get(name)
@@ -317,7 +328,7 @@ class MemoryFileSystem:
         return node
 
     def _parent(self, path: str) -> tuple[_Names, str]:
-        parent, name = os.path.split(path)
+        parent, name = _split(path)
         return self._directory(parent), name
 
 

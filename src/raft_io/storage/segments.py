@@ -88,7 +88,7 @@ class Segments:
             scan = self._scan(number, index, scan, number == numbers[-1])
         if scan is None:
             if any(SNAPSHOT_NAME.fullmatch(name) for name in self.fs.listdir(self.path)):
-                path = os.path.join(self.path, segment_name(1))
+                path = self._path_of(1)
                 raise corrupt("there is a snapshot, and no segment", path, 0)
             self._start(SegmentHeader(1, self.segment_size))
         else:
@@ -114,7 +114,7 @@ class Segments:
         return numbers
 
     def _scan(self, number: int, index: LogIndex, before: Scan | None, last: bool) -> Scan:
-        path = os.path.join(self.path, segment_name(number))
+        path = self._path_of(number)
         file = self.fs.open(path)
         try:
             header = decode_segment_header(read_up_to(file, SEGMENT_HEADER, 0), path)
@@ -151,7 +151,7 @@ class Segments:
     def remove_stragglers(self) -> None:
         """Remove the segments before a gap, for which a snapshot stands. Raises `OSError`."""
         for number in self._stragglers:
-            self.fs.unlink(os.path.join(self.path, segment_name(number)))
+            self.fs.unlink(self._path_of(number))
         self._stragglers.clear()
 
     def _repair(self, file: File, scan: Scan, torn: int) -> None:
@@ -231,7 +231,7 @@ class Segments:
 
     def _start(self, header: SegmentHeader) -> None:
         number = int(header.number)
-        path = os.path.join(self.path, segment_name(number))
+        path = self._path_of(number)
         self.active_path = path
         file = self.fs.open(path + TEMPORARY, create=True)
         try:
@@ -276,7 +276,7 @@ class Segments:
         paths: list[str] = []
         while self._first < first:
             number = self._first
-            paths.append(os.path.join(self.path, segment_name(number)))
+            paths.append(self._path_of(number))
             del self._checksums[number]
             del self._capacities[number]
             reader = self._readers.pop(number, None)
@@ -296,26 +296,28 @@ class Segments:
         """The entries of the record at `place`. Raises `OSError`, `CorruptLogError`."""
         number = segment_of(place)
         offset = offset_of(place)
-        path = os.path.join(self.path, segment_name(number))
-        file = self._reader(number, path)
+        file = self._reader(number)
         data = read_up_to(file, FIRST_READ, offset)
         record = None
         if len(data) >= RECORD_HEADER:
             record = decode_header(self._checksums[number], offset, data, 0)
         if record is None:
-            raise corrupt("the checksum of a record's header does not match", path, offset)
+            raise corrupt("the checksum of a record's header does not match", self._path_of(number), offset)
         if len(data) < record.size:
             data += read_up_to(file, int(record.size) - len(data), offset + len(data))
         body = data[RECORD_HEADER : record.size]
         if value(body) != record.body_checksum:
-            raise corrupt("the checksum of a record does not match", path, offset)
+            raise corrupt("the checksum of a record does not match", self._path_of(number), offset)
         content = decode_body(record.flags, body, record.length)
         return decode_entries(content, entries_start(record.flags))
 
-    def _reader(self, number: int, path: str) -> File:
+    def _path_of(self, number: int) -> str:
+        return os.path.join(self.path, segment_name(number))
+
+    def _reader(self, number: int) -> File:
         file = self._readers.pop(number, None)
         if file is None:
-            file = self.fs.open(path)
+            file = self.fs.open(self._path_of(number))
             if len(self._readers) >= MAX_READERS:
                 self._readers.pop(next(iter(self._readers))).close()
         self._readers[number] = file

@@ -93,24 +93,26 @@ class WatchedMachine(StateMachine):
         self.chain = bytes(16)
 
     def apply(self, command: bytes) -> bytes:
-        tag = command[:TAG]
         self.place += 1
-        self.chain = _digest(self.chain + command)
         # Not trusted to return what it promises.
         apply: Any = self.inner.apply
         try:
             result = apply(command[TAG:])
         except CommandError as error:
             text = str(error)
-            self.ledger.apply(
-                self.node, self.place, tag, _digest(b"refused" + text.encode("utf-8", "surrogatepass")), text
-            )
+            self._tell(command, b"refused", text.encode("utf-8", "surrogatepass"), text)
             raise
         if not isinstance(result, bytes):
             name = type(self.inner).__name__
             raise TypeError(f"{name}.apply must return bytes, not {type(result).__name__}")
-        self.ledger.apply(self.node, self.place, tag, _digest(self.chain + result), result)
+        self._tell(command, b"applied", result, result)
         return result
+
+    def _tell(self, command: bytes, verdict: bytes, result: bytes, answer: bytes | str) -> None:
+        """A command was applied: this replica must be where others are, or were, after it."""
+        size = len(command).to_bytes(8, "big")
+        self.chain = _digest(b"".join([self.chain, verdict, size, command, result]))
+        self.ledger.apply(self.node, self.place, command[:TAG], self.chain, answer)
 
     def advance(self, now: int) -> None:
         if now <= self.time:

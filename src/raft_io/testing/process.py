@@ -93,6 +93,7 @@ class Process:
         """What a disk held that was replaced before its node was let in."""
         self._turn_due = False
         self._inbox: deque[tuple[NodeId, bytes]] = deque()
+        self._frames = Frames(frames.MAX_FRAME)
         self.strangers: set[NodeId] = set()
         """Others from whom nothing is taken."""
         self.log: WatchedLog
@@ -270,7 +271,7 @@ class Process:
         inbox = self._inbox
         while inbox:
             source, frame = inbox.popleft()
-            [(kind, body)] = Frames(frames.MAX_FRAME).feed(frame)
+            [(kind, body)] = self._frames.feed(frame)
             self._frame(source, kind, body)
         output = self.driver.turn(self.clock.read(self.world.now))
         self._carry_out(output)

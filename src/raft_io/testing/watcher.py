@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from raft_io import NodeId
 from raft_io.testing.plan import Fault
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Watcher"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Watcher:
     """Is told what a trace needs; does nothing with it."""
 

@@ -41,6 +41,10 @@ ASKING: Final = frozenset({3})
 """Those by which a leader asks for a lease: requests to append."""
 
 _SENT: Final = struct.Struct("<dII")
+_TOLD: Final = struct.Struct("<dQ")
+
+BLOCK: Final = 1000
+"""Pieces that the digest takes in at a time."""
 
 REDIAL: Final = 0.5
 """Seconds after which a node that was refused dials again."""
@@ -72,6 +76,8 @@ class World:
         """Faults that have happened."""
         self.watcher = watcher if watcher is not None else Watcher()
         self._hash = hashlib.blake2b(digest_size=16)
+        self._unhashed: list[bytes] = []
+        """What the digest has yet to take in: in blocks that is cheaper."""
         self._machine = machine
         self._undo: dict[int, Callable[[], object]] = {}
         self._undone = 0
@@ -175,7 +181,12 @@ class World:
     @property
     def digest(self) -> str:
         """Stands for everything that was sent, when and between whom, and for what clients were told."""
+        self._take_in()
         return self._hash.hexdigest()
+
+    def _take_in(self) -> None:
+        self._hash.update(b"".join(self._unhashed))
+        self._unhashed.clear()
 
     # What the parts of it ask.
 
@@ -253,8 +264,8 @@ class World:
         log.appending = lambda entries: self._appending(process, entries)
         log.truncating = lambda first: self._truncating(process, first)
         log.saving = lambda snapshot: self._saving(process, snapshot)
-        for hook in self.hooks.started:
-            hook(process)
+        for check in self.hooks.started:
+            check.started(process)
         self.watcher.started(self.now, process.id)
         for peer in self.plan.nodes:
             if peer != process.id:
@@ -265,16 +276,16 @@ class World:
         """A node is gone."""
         self.watcher.stopped(self.now, process.id, power)
         if hasattr(process, "log"):
-            for hook in self.hooks.stopped:
-                hook(process, power)
+            for check in self.hooks.stopped:
+                check.stopped(process, power)
         self.network.lost_node(process.id)
         self.clients.lost(process)
 
     def retired(self, process: Process, index: Index) -> None:
         """A node ends, as it was removed by the entry at `index`."""
         self.watcher.note(self.now, process.id, f"was removed by the entry at {index}")
-        for hook in self.hooks.retired:
-            hook(process, index)
+        for check in self.hooks.retired:
+            check.retired(process, index)
 
     def refused(self, process: Process, error: Exception) -> None:
         """A node cannot start."""
@@ -305,43 +316,45 @@ class World:
         self.watcher.note(self.now, node, text)
 
     def _appending(self, process: Process, entries: Sequence[LogEntry]) -> None:
-        for hook in self.hooks.appending:
-            hook(process, entries)
+        for check in self.hooks.appending:
+            check.appending(process, entries)
 
     def _truncating(self, process: Process, first: Index) -> None:
-        for hook in self.hooks.truncating:
-            hook(process, first)
+        for check in self.hooks.truncating:
+            check.truncating(process, first)
 
     def _saving(self, process: Process, snapshot: Snapshot) -> None:
-        for hook in self.hooks.saving:
-            hook(process, snapshot)
+        for check in self.hooks.saving:
+            check.saving(process, snapshot)
 
     def synced(self, process: Process) -> None:
         """A node's log is durable."""
-        for hook in self.hooks.synced:
-            hook(process)
+        for check in self.hooks.synced:
+            check.synced(process)
 
     def sends(self, process: Process, target: NodeId, batch: list[bytes]) -> None:
         """A node sends frames to another."""
         if target not in self.processes:
             return
-        hooks = self.hooks.sending
+        checks = self.hooks.sending
         for frame in batch:
             if frame[4] == frames.MESSAGE and frame[6] in PROMISES:
                 message: Message = wire.decode(frame[5:])
-                for hook in hooks:
-                    hook(process, target, message)
+                for check in checks:
+                    check.sending(process, target, message)
             if self.resting and frame[4] == frames.MESSAGE and frame[6] in CAMPAIGNS:
                 text = f"node {process.id} stands for election, though all was well"
                 raise ViolationError.of_run(CALM, text, self.now)
-            self._hash.update(_SENT.pack(self.now, process.id, target))
-            self._hash.update(frame)
+            self._unhashed.append(_SENT.pack(self.now, process.id, target))
+            self._unhashed.append(frame)
+        if len(self._unhashed) > BLOCK:
+            self._take_in()
         self.network.send(process.id, target, batch)
 
     def turned(self, process: Process) -> None:
         """A node has taken a turn."""
-        for hook in self.hooks.turned:
-            hook(process)
+        for check in self.hooks.turned:
+            check.turned(process)
         self.watcher.turned(self.now, process)
 
     def members_changed(self, process: Process) -> None:
@@ -358,8 +371,8 @@ class World:
 
     def acknowledged(self, call: Call) -> None:
         """A client has got its answer."""
-        for hook in self.hooks.acknowledged:
-            hook(call)
+        for check in self.hooks.acknowledged:
+            check.acknowledged(call)
 
     def told_call(self, call: Call) -> None:
         """A client asks for something."""
@@ -367,7 +380,9 @@ class World:
 
     def told_return(self, call: Call) -> None:
         """A client is done with it."""
-        self._hash.update(f"{self.now!r} {call.tag!r} {call.outcome} {call.place} {call.result!r}".encode())
+        told = call.result if isinstance(call.result, bytes) else repr(call.result).encode()
+        head = f"{call.tag.hex()} {call.outcome} {len(told)}".encode()
+        self._unhashed += (_TOLD.pack(self.now, call.place), head, told)
         self.watcher.returned(self.now, call)
 
     # Connections.
@@ -381,8 +396,8 @@ class World:
             for frame in batch:
                 if frame[4] == frames.MESSAGE and frame[6] in ASKING:
                     message: Message = wire.decode(frame[5:])
-                    for hook in self.hooks.arriving:
-                        hook(process, message)
+                    for check in self.hooks.arriving:
+                        check.arriving(process, message)
         process.arrive(source, batch)
 
     def _restored(self, source: NodeId, target: NodeId) -> None:
@@ -409,5 +424,5 @@ class World:
 
     def ended(self) -> None:
         """Everything has healed: compare everything."""
-        for hook in self.hooks.ended:
-            hook()
+        for check in self.hooks.ended:
+            check.ended()

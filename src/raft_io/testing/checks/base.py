@@ -5,7 +5,9 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, final
+
+from mypy_extensions import mypyc_attr
 
 from raft_io import Index, LogEntry, Message, NodeId, Snapshot
 
@@ -68,6 +70,7 @@ class ViolationError(BaseException):
         return f"{self.check} (invariant {self.number}) at {self.at:.3f} s: {self.text}"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Check:
     """An invariant, or a few that belong together. A check overrides the hooks that it needs; each is called
     by the world, whatever `process` it concerns, while that is as the arguments say."""
@@ -127,23 +130,24 @@ HOOKS = (
 )
 
 
+@final
 class Hooks:
-    """For each hook, the methods of those checks that override it."""
+    """For each hook, the checks that override it."""
 
     def __init__(self, checks: Sequence[Check]) -> None:
-        self.started: list[Any] = []
-        self.stopped: list[Any] = []
-        self.retired: list[Any] = []
-        self.appending: list[Any] = []
-        self.truncating: list[Any] = []
-        self.saving: list[Any] = []
-        self.synced: list[Any] = []
-        self.arriving: list[Any] = []
-        self.sending: list[Any] = []
-        self.turned: list[Any] = []
-        self.acknowledged: list[Any] = []
-        self.ended: list[Any] = []
+        self.started: list[Check] = []
+        self.stopped: list[Check] = []
+        self.retired: list[Check] = []
+        self.appending: list[Check] = []
+        self.truncating: list[Check] = []
+        self.saving: list[Check] = []
+        self.synced: list[Check] = []
+        self.arriving: list[Check] = []
+        self.sending: list[Check] = []
+        self.turned: list[Check] = []
+        self.acknowledged: list[Check] = []
+        self.ended: list[Check] = []
         for check in checks:
             for hook in HOOKS:
                 if getattr(type(check), hook) is not getattr(Check, hook):
-                    getattr(self, hook).append(getattr(check, hook))
+                    getattr(self, hook).append(check)
