@@ -44,7 +44,7 @@ COMPILED = [
         SOURCE / "testing" / "checks" / f"{name}.py"
         for name in (
             *("base", "bounds", "commitment", "durability", "leaders", "leases"),
-            *("linearizable", "matching", "membership", "monotone", "reads", "replicas"),
+            *("linearizable", "matching", "membership", "monotone", "reads", "reference", "replicas"),
         )
     ],
 ]

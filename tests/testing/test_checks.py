@@ -22,6 +22,7 @@ from raft_io import (
     TimeoutNow,
     encode_membership,
 )
+from raft_io.kv.batch import encode_batch
 from raft_io.kv.store import KeyValueStore
 from raft_io.testing import Plan, ViolationError, draw
 from raft_io.testing.checks import ALL, INVARIANTS
@@ -221,6 +222,25 @@ def a_removal_that_never_was(world: World) -> None:
     call_all(world, "retired", follower_of(world), 1)
 
 
+def a_command_answered_alike_by_all_but_the_reference(world: World) -> None:
+    rest(world)
+    world.ledger.history[0].answer = b"what all have lost"
+    call_all(world, "ended")
+
+
+def a_query_answered_otherwise_by_the_reference(world: World) -> None:
+    rest(world)
+    world.ledger.asked[-1].answer = b"what all have lost"
+    call_all(world, "ended")
+
+
+def a_state_that_the_reference_does_not_come_to(world: World) -> None:
+    rest(world)
+    world.ledger.history[-1].command = encode_batch([[b"SET", b"other", b"1"]], 2)
+    world.ledger.history[-1].answer = b"+OK\r\n"
+    call_all(world, "ended")
+
+
 BROKEN: dict[Callable[[World], None], str] = {
     two_votes: "it has voted for",
     another_entry: "log matching",
@@ -243,6 +263,9 @@ BROKEN: dict[Callable[[World], None], str] = {
     a_term_that_goes_back: "monotone",
     a_removal_that_never_was: "but it was not",
     a_vote_under_a_lease: "the lease is good for",
+    a_command_answered_alike_by_all_but_the_reference: "command 1 is answered with b'what all have lost'",
+    a_query_answered_otherwise_by_the_reference: "the query 'GET k.*answered with b'what all have lost'",
+    a_state_that_the_reference_does_not_come_to: "in another state than a machine that is never restored",
 }
 
 

@@ -111,6 +111,81 @@ def test_a_bug_is_found_and_the_seed_is_told(machine: type[Counter], text: str) 
         simulate(machine, add, seeds=[seed])
 
 
+class Unsaved(Counter):
+    """Does not save what only queries show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commands: list[bytes] = []
+
+    def apply(self, command: bytes) -> bytes:
+        self.commands.append(command)
+        return super().apply(command)
+
+
+def asks(query: Callable[[Any], Any]) -> Callable[[random.Random, int], Operation]:
+    """Adds, and asks for something."""
+
+    def next_one(rng: random.Random, client: int) -> Operation:
+        if rng.random() < 0.5:
+            return Operation("what there is", query=query)
+        return Operation("add", command=b"%d" % rng.randrange(10))
+
+    return next_one
+
+
+@pytest.mark.parametrize(
+    "query", [lambda machine: len(machine.commands), lambda machine: machine.commands], ids=["plain", "live"]
+)
+def test_what_only_queries_show_is_compared_with_a_machine_that_is_never_restored(query: Any) -> None:
+    text = r"reference .*the query 'what there is', after \d+ commands, is answered with .* never restored"
+    with pytest.raises(SimulationFailedError, match=text):
+        simulate(Unsaved, asks(query), seeds=5)
+
+
+class Kept(Unsaved):
+    """Saves them."""
+
+    def capture(self) -> Callable[[BinaryIO], None]:
+        text = b"%d %d %b" % (self.total, self.count, b" ".join(self.commands))
+        return lambda stream: stream.writelines([text])
+
+    def restore(self, stream: BinaryIO) -> None:
+        total, count, *self.commands = stream.read().split()
+        self.total, self.count = int(total), int(count)
+
+
+class Thing:
+    """Equal to nothing but itself."""
+
+
+class Grumpy:
+    """Neither compared nor copied."""
+
+    def __eq__(self, other: object) -> bool:
+        raise LookupError("do not compare me")
+
+    def __deepcopy__(self, memo: object) -> Grumpy:
+        raise LookupError("do not copy me")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        lambda machine: machine.commands,
+        lambda machine: [Thing()],
+        lambda machine: Grumpy(),
+        lambda machine: machine,
+        lambda machine: float("nan"),
+    ],
+    ids=["changes later", "no equality", "neither compared nor copied", "the machine", "nan"],
+)
+def test_an_answer_that_cannot_be_compared_is_no_failure(query: Any) -> None:
+    assert simulate(Kept, asks(query), seeds=[1]).runs == 1
+
+
 class Reads:
     """A workload with reads, and a fingerprint of its own."""
 
@@ -332,7 +407,7 @@ def test_where_the_time_is_always_under_way_to_some_the_cluster_is_whole_all_the
     plan = Plan(seed=seed, seconds=5.0, network=Network(fastest=0.04, slowest=0.06))
     outcome = run(plan, make, Additions)
     assert outcome.failure is None
-    assert len(made) == 3
+    assert len(made) == 4, "three nodes, and one that is never restored"
     assert all(machine.told > 1.5 * machine.count > 0 for machine in made)
 
 

@@ -188,8 +188,7 @@ class Clients:
         query = None
         data = None
         if operation.query is not None:
-            asked = operation.query
-            query = lambda machine: machine.query(asked)  # noqa: E731 - bound to the operation at hand
+            query = lambda machine: machine.query(operation)  # noqa: E731 - bound to the operation at hand
         else:
             assert operation.command is not None
             data = call.tag + operation.command

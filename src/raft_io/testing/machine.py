@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import struct
 from collections.abc import Callable
+from types import NoneType
 from typing import Any, BinaryIO, Final, final
 
 from raft_io import CommandError, NodeId
 from raft_io.server import StateMachine
-from raft_io.testing.workload import captured
+from raft_io.testing.workload import Operation, captured
 
-__all__ = ["TAG", "Applied", "Ledger", "WatchedMachine"]
+__all__ = ["TAG", "UNKNOWN", "Applied", "Asked", "Ledger", "WatchedMachine", "kept", "shown"]
 
 TAG: Final = 8
 """Bytes before each command that tell it from all others. The watched machine does not see them."""
 
 SHOWN: Final = 60
 """Characters of a result that a message shows."""
+
+UNKNOWN: Final = object()
+"""Stands for an answer that cannot be kept."""
 
 _HEAD: Final = struct.Struct("<QQ16s")
 """In front of a saved state: the place, the time, and the hash of all commands up to there."""
@@ -28,13 +33,27 @@ class Applied:
     """The command at one place of the one history: its tag, what became of it with all that preceded it, as a
     hash, and what was answered."""
 
-    __slots__ = ("answer", "outcome", "tag")
+    __slots__ = ("answer", "command", "outcome", "tag")
 
-    def __init__(self, tag: bytes, outcome: bytes, answer: bytes | str) -> None:
-        self.tag = tag
+    def __init__(self, command: bytes, outcome: bytes, answer: bytes | str) -> None:
+        self.tag = command[:TAG]
+        self.command = command[TAG:]
         self.outcome = outcome
         self.answer = answer
         """The result, or the text of the `CommandError`."""
+
+
+@final
+class Asked:
+    """A query that a replica has answered: after how many commands, at what time, and with what."""
+
+    __slots__ = ("answer", "operation", "place", "time")
+
+    def __init__(self, operation: Operation, place: int, time: int, answer: Any) -> None:
+        self.operation = operation
+        self.place = place
+        self.time = time
+        self.answer = answer
 
 
 @final
@@ -43,22 +62,26 @@ class Ledger:
 
     def __init__(self) -> None:
         self.history: list[Applied] = []
+        self.asked: list[Asked] = []
+        self.times: set[tuple[int, int]] = set()
+        """What replicas were told of the time: after how many commands, and what."""
         self.places: dict[bytes, int] = {}
         self.problem: Callable[[str], None] = _raise
         self.still = False
         """Whether no replica wants the time any more."""
 
-    def apply(self, node: NodeId, place: int, tag: bytes, outcome: bytes, answer: bytes | str) -> None:
-        """A replica has applied the command of `tag` as its `place`-th."""
+    def apply(self, node: NodeId, place: int, command: bytes, outcome: bytes, answer: bytes | str) -> None:
+        """A replica has applied a command, tag and all, as its `place`-th."""
         history = self.history
+        tag = command[:TAG]
         if place <= len(history):
             known = history[place - 1]
             if known.tag != tag:
                 self.problem(f"node {node} applies {tag.hex()} as number {place}; others {known.tag.hex()}")
             elif known.outcome != outcome:
                 self.problem(
-                    f"node {node} comes to another result than others for command {place}, {_shown(answer)} "
-                    f"instead of {_shown(known.answer)}: the state machine is not deterministic, a query "
+                    f"node {node} comes to another result than others for command {place}, {shown(answer)} "
+                    f"instead of {shown(known.answer)}: the state machine is not deterministic, a query "
                     "changes it, or its capture or restore loses something"
                 )
             return
@@ -66,11 +89,11 @@ class Ledger:
             self.problem(f"node {node} applies number {place}, but nobody {place - 1}")
         if tag in self.places:
             self.problem(f"node {node} applies {tag.hex()} as number {place}, and it was {self.places[tag]}")
-        history.append(Applied(tag, outcome, answer))
+        history.append(Applied(command, outcome, answer))
         self.places[tag] = place
 
 
-def _shown(answer: bytes | str) -> str:
+def shown(answer: object) -> str:
     """A result, short enough for a message."""
     text = repr(answer)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
@@ -112,12 +135,13 @@ class WatchedMachine(StateMachine):
         """A command was applied: this replica must be where others are, or were, after it."""
         size = len(command).to_bytes(8, "big")
         self.chain = _digest(b"".join([self.chain, verdict, size, command, result]))
-        self.ledger.apply(self.node, self.place, command[:TAG], self.chain, answer)
+        self.ledger.apply(self.node, self.place, command, self.chain, answer)
 
     def advance(self, now: int) -> None:
         if now <= self.time:
             self.ledger.problem(f"node {self.node} is told {now} ms after {self.time}")
         self.time = now
+        self.ledger.times.add((self.place, now))
         self.chain = _digest(self.chain + now.to_bytes(8, "big"))
         self.inner.advance(now)
 
@@ -143,9 +167,22 @@ class WatchedMachine(StateMachine):
         self.inner.restore(stream)
         self.place, self.time, self.chain = place, time, chain
 
-    def query(self, query: Callable[[Any], Any]) -> tuple[int, Any]:
+    def query(self, operation: Operation) -> tuple[int, Any]:
         """The place at which a read is served, and what it gives."""
-        return self.place, query(self.inner)
+        assert operation.query is not None
+        result = operation.query(self.inner)
+        self.ledger.asked.append(Asked(operation, self.place, self.time, kept(result)))
+        return self.place, result
+
+
+def kept(result: object) -> Any:
+    """What a query gave, as it is now: what the machine changes later must not change it."""
+    if isinstance(result, (bytes, str, int, float, NoneType)):
+        return result
+    try:
+        return copy.deepcopy(result)
+    except Exception:
+        return UNKNOWN
 
 
 def _digest(data: bytes) -> bytes:

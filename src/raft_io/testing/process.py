@@ -154,7 +154,7 @@ class Process:
         self.incarnation = found.identity.incarnation
         self.config = found.config
         self.log = WatchedLog(found.log)
-        self.machine = world.machine(self)
+        self.machine = WatchedMachine(self.id, world.machine(), world.ledger)
         self.driver = Driver(
             found.config,
             self.log,

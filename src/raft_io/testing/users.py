@@ -112,12 +112,14 @@ def simulate(
     that raises or returns something else, `ValueError` for no seeds, `TypeError` for a machine or a workload
     that is none.
 
-    It checks that replicas agree, and that no read is older than it may be; not that `apply` is right, nor
-    what queries answer: a mistake that all replicas make alike is not found. What it finds in a state
-    machine: results or states that differ between replicas, as `apply` depends on a clock, on random numbers
-    or on the order in which a set was filled; state that `restore` loses, or that `capture` shares with what
-    `apply` changes later; exceptions. State that `capture` leaves out is found if it shows in a result, or
-    in a `fingerprint` of yours: without one, two machines are in the same state that would save the same.
+    It checks that replicas agree, with each other and with a machine that is never restored, and that no read
+    is older than it may be; not that `apply` and queries are right: a mistake that all of them make alike is
+    not found. What it finds in a state machine: results or states that differ between replicas, as `apply`
+    depends on a clock, on random numbers or on the order in which a set was filled; state that `restore`
+    loses, or that `capture` shares with what `apply` changes later; exceptions. State that `capture` leaves
+    out is found if it shows in what a command or a query answers, or in a `fingerprint` of yours: without
+    one, two machines are in the same state that would save the same. Answers are compared as `==` says, by
+    copies (`copy.deepcopy`); what equals nothing but itself is not compared.
 
     >>> class Counter(StateMachine):
     ...     def __init__(self) -> None:

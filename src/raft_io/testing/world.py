@@ -17,7 +17,7 @@ from raft_io.testing.clients import Call, Clients
 from raft_io.testing.disk import SuddenEndError
 from raft_io.testing.faults import inflict
 from raft_io.testing.history import History
-from raft_io.testing.machine import Ledger, WatchedMachine
+from raft_io.testing.machine import Ledger
 from raft_io.testing.network import Network
 from raft_io.testing.operator import Operator
 from raft_io.testing.plan import Fault, Plan
@@ -215,9 +215,9 @@ class World:
         membership = leader.driver.node.membership
         return [self.processes[node] for node in sorted(everyone(membership))]
 
-    def machine(self, process: Process) -> WatchedMachine:
+    def machine(self) -> StateMachine:
         """A new replica."""
-        return WatchedMachine(process.id, self._machine(), self.ledger)
+        return self._machine()
 
     def membership_of(self, process: Process) -> Membership:
         """The last membership in a node's log, by which it goes."""

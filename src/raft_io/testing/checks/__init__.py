@@ -15,13 +15,14 @@ from raft_io.testing.checks.matching import Matching
 from raft_io.testing.checks.membership import Changes
 from raft_io.testing.checks.monotone import Monotone
 from raft_io.testing.checks.reads import RealTime
+from raft_io.testing.checks.reference import Reference
 from raft_io.testing.checks.replicas import Replicas
 
 __all__ = ["ALL", "INVARIANTS", "Check", "ViolationError"]
 
 ALL: Final[tuple[type[Check], ...]] = (
     *(Leaders, Matching, Commitment, Replicas, Monotone),
-    *(Durability, Changes, Bounds, RealTime, Leases, Linearizable),
+    *(Durability, Changes, Bounds, RealTime, Leases, Linearizable, Reference),
 )
 
 _ALL: Final = {

@@ -43,8 +43,11 @@ WHOLE_RUN: Final = {
 def told(error: BaseException) -> str:
     """An exception, and where it was raised."""
     trace = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(trace[-1].filename).name}, line {trace[-1].lineno})" if trace else ""
-    return f"{type(error).__name__}: {error}{where}"
+    text = f"{type(error).__name__}: {error}"
+    if not trace:
+        return text
+    last = trace[-1]
+    return f"{text} ({Path(last.filename).name}, line {last.lineno}, in {last.name})"
 
 
 class ViolationError(BaseException):

@@ -21,7 +21,7 @@ from raft_io.testing.world import World
 
 __all__ = ["Leases"]
 
-KEPT: Final = 100
+KEPT: Final = 10_000
 """Rounds of a leader that an answer may be about."""
 
 

@@ -6,12 +6,12 @@ from collections.abc import Hashable
 from functools import partial
 from typing import ClassVar
 
+from raft_io.server import StateMachine
 from raft_io.testing.checks.base import Check, told
-from raft_io.testing.process import Process
 from raft_io.testing.workload import WorkloadError, fingerprint
 from raft_io.testing.world import World
 
-__all__ = ["Replicas"]
+__all__ = ["Replicas", "state_of"]
 
 
 class Replicas(Check):
@@ -33,11 +33,11 @@ class Replicas(Check):
     def ended(self) -> None:
         members = self.world.members
         first = members[0]
-        state = self._state(first)
+        state = state_of(self.world, first.machine.inner)
         for other in members[1:]:
             if (other.machine.place, other.machine.chain) != (first.machine.place, first.machine.chain):
                 self.fail(14, f"nodes {first.id} and {other.id} have not applied the same commands")
-            if self._state(other) != state:
+            if state_of(self.world, other.machine.inner) != state:
                 self.fail(
                     14,
                     f"nodes {first.id} and {other.id} have applied the same {first.machine.place} "
@@ -45,12 +45,14 @@ class Replicas(Check):
                     "machine is not deterministic, or its capture or restore loses something",
                 )
 
-    def _state(self, process: Process) -> Hashable:
-        taken = getattr(self.world.workload, "fingerprint", None)
-        if taken is None:
-            return fingerprint(process.machine.inner)
-        try:
-            found: Hashable = taken(process.machine.inner)
-        except Exception as error:
-            raise WorkloadError(f"the workload's fingerprint raised {told(error)}") from error
-        return found
+
+def state_of(world: World, machine: StateMachine) -> Hashable:
+    """What is equal for two machines exactly if they are in the same state. Raises `WorkloadError`."""
+    taken = getattr(world.workload, "fingerprint", None)
+    if taken is None:
+        return fingerprint(machine)
+    try:
+        found: Hashable = taken(machine)
+    except Exception as error:
+        raise WorkloadError(f"the workload's fingerprint raised {told(error)}") from error
+    return found
