@@ -5,11 +5,15 @@ A test with the mark is a test for each seed, so that one that failed is run aga
     @pytest.mark.raft_sim(seeds=50)
     def test_counter(raft_sim):
         raft_sim(Counter, lambda rng, client: b"%d" % rng.randrange(10))
+
+With `--raft-sim-traces DIR` each run that fails is made as small as it can be, and shown by a page in `DIR`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,13 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["RaftSim"]
 
 FIXTURE = "raft_sim"
+OPTION = "--raft-sim-traces"
 
 
 class RaftSim:
     """Runs a state machine on a simulated cluster, with the seed of the test."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, trace: Path | None = None) -> None:
         self.seed = seed
+        self.trace = trace
+        """Where a page is written if it fails."""
 
     def __call__(self, machine: Callable[[], StateMachine], workload: Workload | Commands) -> Report:
         """As `raft_io.testing.simulate`, for this seed."""
@@ -36,7 +43,18 @@ class RaftSim:
         # Not above: pytest loads this module wherever the package is installed.
         from raft_io.testing.users import simulate
 
-        return simulate(machine, workload, seeds=[self.seed])
+        shrink = self.trace is not None
+        return simulate(machine, workload, seeds=[self.seed], shrink=shrink, trace=self.trace)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option to pytest."""
+    parser.getgroup("raft-io").addoption(
+        OPTION,
+        type=Path,
+        metavar="DIR",
+        help="shrink every run of the simulator that fails (raft_sim), and write a page about it into DIR",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,4 +96,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(name=FIXTURE)
 def raft_sim(request: pytest.FixtureRequest) -> RaftSim:
     """Puts a state machine through a simulated cluster; see `raft_io.testing.simulate`."""
-    return RaftSim(request.param)
+    folder: Path | None = request.config.getoption(OPTION)
+    if folder is None:
+        return RaftSim(request.param)
+    folder.mkdir(parents=True, exist_ok=True)
+    return RaftSim(request.param, folder / (re.sub(r"[^\w.-]+", "-", request.node.name).strip("-") + ".html"))

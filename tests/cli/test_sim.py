@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from raft_io.cli import sim
 from raft_io.cli.main import main
 from raft_io.kv.store import KeyValueStore
-from raft_io.testing import Plan, draw
+from raft_io.testing import Outcome, Plan, draw, run
 from raft_io.testing.sweep import Summary
 
 
@@ -91,6 +92,10 @@ def test_there_is_nothing_to_shrink_where_all_is_well(capsys: pytest.CaptureFixt
         (["--seeds", "0"], "at least 1"),
         (["--seed", "x"], "invalid"),
         (["--seeds", "1", "--seed", "1"], "not allowed"),
+        (["--seed", "1", "--from", "3"], "--from is the first of many seeds: say --seeds N"),
+        (["--seed", "1", "--jobs", "2"], "--jobs and --dask are for many runs: say --seeds N"),
+        (["--seed", "1", "--dask", "tcp://h:1"], "--jobs and --dask are for many runs"),
+        (["--line", "3"], "say --plan FILE"),
     ],
 )
 def test_misuse_is_told_in_a_line(
@@ -102,6 +107,75 @@ def test_misuse_is_told_in_a_line(
         status = int(error.code or 0)
     assert status == 2
     assert text in capsys.readouterr().err
+
+
+@pytest.fixture(name="three")
+def three_plans(tmp_path: Path) -> str:
+    path = tmp_path / "three.jsonl"
+    path.write_text("".join(draw(seed).to_json() + "\n" for seed in (4, 5, 6)))
+    return str(path)
+
+
+@pytest.mark.usefixtures("broken")
+def test_every_plan_of_a_file_is_run(capsys: pytest.CaptureFixture[str], tmp_path: Path, three: str) -> None:
+    again = tmp_path / "again.jsonl"
+    assert main(["sim", "--plan", three, "--failures", str(again)]) == 5
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"3 plans of {three}: ")
+    assert "3 failed" in captured.out
+    assert f"again: raft-io sim --plan {three} --line 2 --shrink --trace 5.html" in captured.err
+    assert again.read_text() == Path(three).read_text()
+
+
+def test_one_line_of_a_file_is_one_run(capsys: pytest.CaptureFixture[str], three: str) -> None:
+    assert main(["sim", "--plan", three, "--line", "2"]) == 0
+    assert capsys.readouterr().out.startswith("seed 5: ")
+    assert main(["sim", "--plan", three, "--line", "4"]) == 1
+    assert "has 3 lines, and no line 4" in capsys.readouterr().err
+    assert main(["sim", "--plan", three, "--shrink"]) == 2
+    assert "has 3: say --line N" in capsys.readouterr().err
+
+
+def test_a_line_that_is_no_plan_is_told_by_its_number(capsys: pytest.CaptureFixture[str], three: str) -> None:
+    with Path(three).open("a") as stream:
+        stream.write("{}\n")
+    assert main(["sim", "--plan", three]) == 1
+    text = "line 4: not a whole plan: it has no seed, network, load, faults, options"
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_what_was_found_is_told_when_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], extra: list[str]
+) -> None:
+    def interrupted(plans: object, jobs: int, dask: str | None) -> Iterator[Summary]:
+        yield Summary(1, "", "", "", 60.0, 1, 1, 1, "", 0.1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sim, "sweep", interrupted)
+    assert main(["sim", "--seeds", "7", *extra]) == 130
+    out = capsys.readouterr().out
+    assert out.startswith("1 of 7 seeds from 1: ") or json.loads(out)["runs"] == 1
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_shrink_that_is_interrupted_tells_the_smallest_so_far(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = 0
+
+    def impatient(plan: Plan) -> Outcome:
+        nonlocal runs
+        runs += 1
+        if runs == 4:
+            raise KeyboardInterrupt
+        return run(plan)
+
+    monkeypatch.setattr(sim, "run_plan", impatient)
+    assert main(["sim", "--seed", "5", "--shrink", "--json"]) == 5
+    captured = capsys.readouterr()
+    assert "interrupted: it may not be the smallest" in captured.err
+    assert "the seventh" in json.loads(captured.out)["failure"]
 
 
 @pytest.mark.parametrize("contents", [None, "", "no plan"])

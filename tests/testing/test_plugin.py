@@ -39,18 +39,25 @@ INSTALLED = any(entry.value == PLUGIN for entry in entry_points(group="pytest11"
 PLUGINS = (*(() if INSTALLED else ("-p", PLUGIN)), "-p", "no:cacheprovider", "--no-header")
 
 
-def played(pytester: pytest.Pytester, **fields: object) -> pytest.RunResult:
+def played(pytester: pytest.Pytester, *arguments: str, **fields: object) -> pytest.RunResult:
     text = MACHINE
     for name, value in {"result": "total", "seeds": 2, "fixture": "raft_sim", **fields}.items():
         text = text.replace("{" + name + "}", str(value))
     pytester.makepyfile(text)
-    return pytester.runpytest_inprocess(*PLUGINS, "-v")
+    return pytester.runpytest_inprocess(*PLUGINS, "-v", *arguments)
 
 
 def test_every_seed_is_a_test(pytester: pytest.Pytester) -> None:
     result = played(pytester)
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["*test_counter[[]seed-1[]] PASSED*", "*test_counter[[]seed-2[]] PASSED*"])
+
+
+def test_a_page_about_each_run_that_fails_is_written_where_it_is_wanted(pytester: pytest.Pytester) -> None:
+    result = played(pytester, "--raft-sim-traces", "pages/of/today", result="missing", seeds=2)
+    result.assert_outcomes(failed=2)
+    pages = sorted(path.name for path in (pytester.path / "pages/of/today").iterdir())
+    assert pages == ["test_counter-seed-1.html", "test_counter-seed-2.html"]
 
 
 def test_seeds_may_be_named(pytester: pytest.Pytester) -> None:

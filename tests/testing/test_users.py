@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import pytest
@@ -109,6 +110,50 @@ def test_a_bug_is_found_and_the_seed_is_told(machine: type[Counter], text: str) 
     assert f"seeds=[{seed}]" in str(caught.value)
     with pytest.raises(SimulationFailedError):
         simulate(machine, add, seeds=[seed])
+
+
+def test_a_failure_is_shrunk_and_shown(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    with pytest.raises(SimulationFailedError, match="not this one") as caught:
+        simulate(Fails, add, seeds=[4], shrink=True, trace=page)
+    seed, plan = caught.value.seed, caught.value.plan
+    assert len(plan.faults) == 0 < len(draw(seed).faults)
+    assert "not this one" in page.read_text()
+    assert f'simulate(..., seeds=[{seed}], shrink=True, trace="{seed}.html")' in str(caught.value)
+    again = run(plan, Fails, Adds)
+    assert str(again.failure) == caught.value.failure
+
+
+class Adds:
+    """As `add` does."""
+
+    def next(self, rng: random.Random, client: int) -> bytes:
+        return add(rng, client)
+
+
+def test_a_failure_without_more_tells_its_whole_plan() -> None:
+    with pytest.raises(SimulationFailedError) as caught:
+        simulate(Fails, add, seeds=[4])
+    assert caught.value.plan == draw(caught.value.seed)
+
+
+class Moody(Counter):
+    """Fails once in a process."""
+
+    failed = False
+
+    def apply(self, command: bytes) -> bytes:
+        if not Moody.failed:
+            Moody.failed = True
+            raise ZeroDivisionError("this time")
+        return super().apply(command)
+
+
+def test_a_failure_that_does_not_come_again_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Moody, "failed", False)
+    with pytest.raises(SimulationFailedError, match=r"this time.*run again it does not fail") as caught:
+        simulate(Moody, add, seeds=[4], shrink=True)
+    assert caught.value.plan == draw(4)
 
 
 class Unsaved(Counter):

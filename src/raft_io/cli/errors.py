@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["FAILED", "MISUSED", "CommandFailedError", "UsageError", "removal"]
+__all__ = ["FAILED", "INTERRUPTED", "MISUSED", "CommandFailedError", "UsageError", "removal"]
 
 FAILED: Final = 1
 MISUSED: Final = 2
+INTERRUPTED: Final = 130
+"""What shells have for a program that SIGINT ended."""
 
 
 class CommandFailedError(Exception):

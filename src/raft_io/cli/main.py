@@ -24,7 +24,7 @@ from raft_io.cli import (
     transfer,
     wal,
 )
-from raft_io.cli.errors import FAILED, MISUSED, CommandFailedError
+from raft_io.cli.errors import FAILED, INTERRUPTED, MISUSED, CommandFailedError
 
 __all__ = ["main"]
 
@@ -45,9 +45,6 @@ COMMANDS = {
 """Each module has `add_arguments(parser)` and `run(options) -> int`; its docstring is its help."""
 
 COLUMNS: Final = 79
-
-INTERRUPTED = 130
-"""The exit status of a program that SIGINT ended, as shells have it."""
 
 
 class Parser(argparse.ArgumentParser):

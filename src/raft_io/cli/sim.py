@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -22,15 +22,14 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from raft_io.cli.errors import CommandFailedError, UsageError
+from raft_io.cli.errors import INTERRUPTED, CommandFailedError, UsageError
 from raft_io.testing.drawing import draw
-from raft_io.testing.page import write_page
 from raft_io.testing.plan import Plan
 from raft_io.testing.run import Outcome
 from raft_io.testing.run import run as run_plan
 from raft_io.testing.shrink import shrink
 from raft_io.testing.sweep import Summary, kind_of, summary, sweep
-from raft_io.testing.tracer import Tracer
+from raft_io.testing.traced import run_traced
 
 __all__ = ["add_arguments", "run"]
 
@@ -47,32 +46,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--seeds", type=_count, default=100, metavar="N", help="how many seeds to run (100)")
     what.add_argument("--seed", type=int, metavar="N", help="run this seed alone, and tell its plan")
     what.add_argument(
-        "--plan", type=Path, metavar="FILE", help="run the first plan in a file that --failures wrote"
+        "--plan", type=Path, metavar="FILE", help="run the plans in a file that --failures wrote"
+    )
+    parser.add_argument("--line", type=_count, metavar="N", help="with --plan: that of this line alone")
+    parser.add_argument(
+        "--from", type=int, default=None, dest="first", metavar="N", help="the first of the seeds (1)"
     )
     parser.add_argument(
-        "--from", type=int, default=1, dest="first", metavar="N", help="the first of the seeds (1)"
-    )
-    parser.add_argument(
-        "--shrink", action="store_true", help="with --seed or --plan: find the smallest schedule that fails"
+        "--shrink", action="store_true", help="of one run: find the smallest schedule that fails"
     )
     parser.add_argument(
         "--trace",
         type=Path,
         metavar="FILE",
-        help="with --seed or --plan: write what happened as an HTML page",
+        help="of one run: write what happened as an HTML page",
     )
     parser.add_argument(
         "--failures",
         type=Path,
         metavar="FILE",
-        help="add the plan of each seed that fails to FILE, one a line",
+        help="add the plan of each run that fails to FILE, one a line",
     )
     parser.add_argument(
         "--jobs",
         type=_jobs,
-        default=1,
+        default=None,
         metavar="N",
-        help="seeds at a time; -1: one a processor (1; needs joblib)",
+        help="runs at a time; -1: one a processor (1; needs joblib)",
     )
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="run on the Dask cluster with this scheduler, as tcp://host:8786"
@@ -91,56 +91,100 @@ def _jobs(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run one plan or many seeds."""
+    """Run one plan or many."""
     for path in (options.failures, options.trace):
         if path is not None:
             _try(path)
-    if options.seed is not None or options.plan is not None:
-        return _run_one(options)
+    if options.line is not None and options.plan is None:
+        raise UsageError("--line is that of a file of plans: say --plan FILE")
+    if options.first is not None and (options.seed is not None or options.plan is not None):
+        raise UsageError("--from is the first of many seeds: say --seeds N")
+    if options.seed is not None:
+        return _run_one(draw(options.seed), options)
+    if options.plan is not None:
+        plans = _read(options.plan, options.line)
+        if len(plans) == 1:
+            return _run_one(plans[0], options)
+        if options.shrink or options.trace:
+            raise UsageError(
+                f"--shrink and --trace are for one run, and {options.plan} has {len(plans)}: say --line N"
+            )
+        return _run_many(lambda place: plans[place - 1], len(plans), f"plans of {options.plan}", options)
     if options.shrink or options.trace:
         raise UsageError("--shrink and --trace are for one run: say --seed N")
-    return _run_many(options)
+    first = 1 if options.first is None else options.first
+    count = options.seeds
+    what = f"seed{'s' * (count != 1)} from {first}"
+    return _run_many(lambda place: draw(first + place - 1), count, what, options)
 
 
 # One.
 
 
-def _run_one(options: argparse.Namespace) -> int:
-    plan = draw(options.seed) if options.plan is None else _read(options.plan)
-    tracer = Tracer() if options.trace and not options.shrink else None
+def _run_one(plan: Plan, options: argparse.Namespace) -> int:
+    if options.jobs is not None or options.dask is not None:
+        raise UsageError("--jobs and --dask are for many runs: say --seeds N")
     began = time.perf_counter()
-    outcome = run_plan(plan, watcher=tracer)
+    if options.trace and not options.shrink:
+        outcome = _traced(plan, options.trace)
+    else:
+        outcome = run_plan(plan)
     took = time.perf_counter() - began
     if options.shrink:
         if outcome.failure is None:
             if options.trace and not options.trace.stat().st_size:
                 options.trace.unlink()
             raise CommandFailedError(f"seed {plan.seed} does not fail: there is nothing to shrink")
-        outcome = shrink(outcome, run_plan, _told)
+        outcome = _shrunk(outcome)
         if options.trace:
-            tracer = Tracer()
-            outcome = run_plan(outcome.plan, watcher=tracer)
+            outcome = _traced(outcome.plan, options.trace)
     if options.json:
         print(json.dumps({**asdict(summary(outcome, took)), "plan": json.loads(outcome.plan.to_json())}))
     else:
         _show(outcome)
-    if tracer is not None:
-        _write(options.trace, tracer, outcome)
+    if options.trace:
+        print(f"{options.trace}: open it in a browser", file=sys.stderr)
     if options.failures and outcome.failure is not None:
         _append(options.failures, outcome.plan)
     return STATUS[kind_of(outcome)]
 
 
-def _read(path: Path) -> Plan:
+def _shrunk(outcome: Outcome) -> Outcome:
+    """The smallest schedule that fails; when interrupted, the smallest that was found so far."""
+    smallest = outcome.plan
+
+    def told(plan: Plan) -> None:
+        nonlocal smallest
+        smallest = plan
+        print(f"{len(plan.faults)} faults, {plan.seconds:.3f} s", file=sys.stderr, flush=True)
+
     try:
-        lines = path.read_text().split("\n")
-        if lines == [""]:
-            raise CommandFailedError(f"{path} is empty: no seed has failed")
-        return Plan.from_json(lines[0])
+        return shrink(outcome, run_plan, told)
+    except KeyboardInterrupt:
+        print("interrupted: it may not be the smallest", file=sys.stderr)
+        return run_plan(smallest)
+
+
+def _read(path: Path, line: int | None) -> list[Plan]:
+    """The plans in a file, or the one of a line."""
+    try:
+        lines = path.read_text().splitlines()
     except OSError as error:
         raise CommandFailedError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise CommandFailedError(f"{path}: {error}") from error
+    if not lines:
+        raise CommandFailedError(f"{path} is empty: no run has failed")
+    if line is not None and line > len(lines):
+        raise CommandFailedError(f"{path} has {len(lines)} lines, and no line {line}")
+    plans: list[Plan] = []
+    for number, text in enumerate(lines, 1):
+        if line in (None, number):
+            try:
+                plans.append(Plan.from_json(text))
+            except ValueError as error:
+                raise CommandFailedError(f"{path}, line {number}: {error}") from error
+    return plans
 
 
 def _try(path: Path) -> None:
@@ -151,14 +195,11 @@ def _try(path: Path) -> None:
         raise CommandFailedError(f"{path}: {error.strerror}") from error
 
 
-def _write(path: Path, tracer: Tracer, outcome: Outcome) -> None:
-    trace = tracer.trace(outcome.plan, outcome.seconds, outcome.failure)
+def _traced(plan: Plan, path: Path) -> Outcome:
     try:
-        with path.open("w") as stream:
-            write_page(trace, stream)
+        return run_traced(plan, path)
     except OSError as error:
         raise CommandFailedError(f"{path}: {error.strerror}") from error
-    print(f"{path}: open it in a browser", file=sys.stderr)
 
 
 def _append(path: Path, plan: Plan) -> None:
@@ -167,10 +208,6 @@ def _append(path: Path, plan: Plan) -> None:
             stream.write(plan.to_json() + "\n")
     except OSError as error:
         raise CommandFailedError(f"{path}: {error.strerror}") from error
-
-
-def _told(plan: Plan) -> None:
-    print(f"{len(plan.faults)} faults, {plan.seconds:.3f} s", file=sys.stderr, flush=True)
 
 
 def _show(outcome: Outcome) -> None:
@@ -192,11 +229,17 @@ def _show(outcome: Outcome) -> None:
 # Many.
 
 
-def _run_many(options: argparse.Namespace) -> int:
-    seeds = range(options.first, options.first + options.seeds)
+def _run_many(plan_at: Callable[[int], Plan], count: int, what: str, options: argparse.Namespace) -> int:
+    found: list[Summary] = []
+    interrupted = False
     try:
-        results = sweep(seeds, jobs=options.jobs, dask=options.dask)
-        found = list(_watched(results, len(seeds), options))
+        results = sweep(map(plan_at, range(1, count + 1)), jobs=options.jobs or 1, dask=options.dask)
+        for each in _watched(results, count, options):
+            found.append(each)
+            if each.kind and options.failures:
+                _append(options.failures, plan_at(each.place))
+    except KeyboardInterrupt:
+        interrupted = True
     except ImportError as error:
         raise UsageError(f"{error}: pip install {error.name}") from error
     except (OSError, ValueError) as error:
@@ -204,18 +247,19 @@ def _run_many(options: argparse.Namespace) -> int:
             raise
         raise CommandFailedError(f"the Dask cluster at {options.dask!r}: {error}") from error
     failed = [each for each in found if each.kind]
+    totals = _totals(found)
     if options.json:
-        print(json.dumps(_totals(found) | {"failures": [asdict(each) for each in failed]}))
+        print(json.dumps(totals | {"failures": [asdict(each) for each in failed]}))
     else:
-        totals = _totals(found)
         print(
-            f"{totals['runs']} seed{'s' * (len(found) != 1)} from {options.first}: "
+            f"{totals['runs']}{f' of {count}' * interrupted} {what}: "
             f"{totals['seconds']:,.0f} simulated seconds, "
             f"{totals['operations']:,} operations, {totals['messages']:,} messages, {totals['faults']:,} "
             f"faults, {len(failed)} failed"
         )
     kinds = {each.kind for each in failed} or {""}
-    return STATUS[next(kind for kind in WORST if kind in kinds)]
+    status = STATUS[next(kind for kind in WORST if kind in kinds)]
+    return INTERRUPTED if interrupted and not status else status
 
 
 def _totals(found: list[Summary]) -> dict[str, Any]:
@@ -248,10 +292,11 @@ def _watched(results: Iterable[Summary], count: int, options: argparse.Namespace
                 failures += 1
                 text = f"seed {each.seed}: {each.kind}: {each.failure}"
                 console.print(text, style="red", markup=False, soft_wrap=True)
-                again = f"  again: raft-io sim --seed {each.seed} --shrink --trace {each.seed}.html"
+                which = f"--seed {each.seed}"
+                if options.plan is not None:
+                    which = f"--plan {options.plan} --line {each.place}"
+                again = f"  again: raft-io sim {which} --shrink --trace {each.seed}.html"
                 console.print(again, markup=False, soft_wrap=True)
-                if options.failures:
-                    _append(options.failures, draw(each.seed))
             speed = seconds / (time.perf_counter() - began)
             told = f"{seconds:,.0f} s simulated, {speed:,.0f} a second, {faults:,} faults, {failures} failed"
             progress.update(task, advance=1, told=told)

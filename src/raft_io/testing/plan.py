@@ -181,6 +181,13 @@ class Load:
     """Bytes by which some values are longer, at most."""
 
 
+NEEDED: Final = ("seed", "network", "load", "faults", "options")
+"""What every plan in a file says; the rest may be as usual."""
+
+SHOWN: Final = 40
+"""Characters shown of a line that is no plan."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -269,9 +276,14 @@ class Plan:
                 given = json.loads(text)
             except (RecursionError, ValueError) as error:
                 raise ValueError(f"not a plan, as a line of JSON: {error}") from error
+            if not isinstance(given, dict):
+                raise ValueError(f"not a plan: {text[:SHOWN]}")  # noqa: TRY004 - of what was read, not passed
             unknown = given.keys() - {each.name for each in fields(cls)}
             if unknown:
-                raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+                raise ValueError(f"no part of a plan: {', '.join(sorted(unknown))}")
+            missing = [name for name in NEEDED if name not in given]
+            if missing:
+                raise ValueError(f"not a whole plan: it has no {', '.join(missing)}")
             given["network"] = Network(**given["network"])
             given["load"] = Load(**given["load"])
             given["faults"] = tuple(Fault(**each) for each in given["faults"])

@@ -1,4 +1,4 @@
-"""Many runs: of the seeds in a range, on as many processors and machines as there are."""
+"""Many runs, on as many processors and machines as there are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Final, final
 
 from raft_io.kv.store import KeyValueStore
 from raft_io.server import StateMachine
-from raft_io.testing.drawing import draw
 from raft_io.testing.plan import Plan
 from raft_io.testing.run import CRASH, LIVENESS, Outcome, run
 from raft_io.testing.workload import Workload
@@ -24,8 +23,8 @@ BATCH: Final = 4
 @final
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of a seed. `kind`: `""` if it went well, else `"safety"`, `"liveness"` or `"crash"`;
-    `took` is in real seconds, `seconds` in simulated ones."""
+    """What came of a run. `kind`: `""` if it went well, else `"safety"`, `"liveness"` or `"crash"`;
+    `took` is in real seconds, `seconds` in simulated ones; `place`: of the plan among all, from 1 on."""
 
     seed: int
     kind: str
@@ -37,6 +36,7 @@ class Summary:
     faults: int
     digest: str
     took: float
+    place: int = 1
 
 
 def kind_of(outcome: Outcome) -> str:
@@ -47,7 +47,7 @@ def kind_of(outcome: Outcome) -> str:
     return "crash" if check == CRASH else "liveness" if check in LIVENESS else "safety"
 
 
-def summary(outcome: Outcome, took: float) -> Summary:
+def summary(outcome: Outcome, took: float, place: int = 1) -> Summary:
     """The outcome in a few words."""
     failure = outcome.failure
     return Summary(
@@ -61,29 +61,30 @@ def summary(outcome: Outcome, took: float) -> Summary:
         outcome.faults,
         outcome.digest,
         took,
+        place,
     )
 
 
 def sweep(
-    seeds: Iterable[int],
+    plans: Iterable[Plan],
     machine: Callable[[], StateMachine] = KeyValueStore,
     workload: Callable[[], Workload] | None = None,
     *,
     jobs: int = 1,
     dask: str | None = None,
 ) -> Iterator[Summary]:
-    """Run all `seeds`; what came of each, as they are done. `jobs`: how many at the same time on this
+    """Run all `plans`; what came of each, as they are done. `jobs`: how many at the same time on this
     machine (`-1`: as many as it has processors), for which joblib must be installed; `dask`: the address
     of the scheduler of a Dask cluster, on whose workers this package is installed. Raises `ImportError`
     without them."""
     if jobs == 1 and dask is None:
-        for seed in seeds:
-            yield _one(draw(seed), machine, workload)
+        for place, plan in enumerate(plans, 1):
+            yield _one(place, plan, machine, workload)
         return
     joblib: Any = importlib.import_module("joblib")
 
     work = joblib.delayed(_one)
-    tasks = (work(draw(seed), machine, workload) for seed in seeds)
+    tasks = (work(place, plan, machine, workload) for place, plan in enumerate(plans, 1))
     if dask is None:
         yield from joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=BATCH)(tasks)
         return
@@ -93,7 +94,9 @@ def sweep(
         yield from joblib.Parallel(return_as="generator_unordered")(tasks)
 
 
-def _one(plan: Plan, machine: Callable[[], StateMachine], workload: Callable[[], Workload] | None) -> Summary:
+def _one(
+    place: int, plan: Plan, machine: Callable[[], StateMachine], workload: Callable[[], Workload] | None
+) -> Summary:
     began = time.perf_counter()
     outcome = run(plan, machine, workload)
-    return summary(outcome, time.perf_counter() - began)
+    return summary(outcome, time.perf_counter() - began, place)

@@ -6,11 +6,17 @@ import copy
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, final
 
 from raft_io.server import StateMachine
 from raft_io.testing.checks.base import told
+from raft_io.testing.drawing import draw
+from raft_io.testing.plan import Plan
+from raft_io.testing.run import run
+from raft_io.testing.shrink import shrink as shrunk
 from raft_io.testing.sweep import Summary, sweep
+from raft_io.testing.traced import run_traced
 from raft_io.testing.workload import Operation, Workload, WorkloadError
 
 __all__ = ["Report", "SimulationFailedError", "seeds_of", "simulate"]
@@ -32,15 +38,18 @@ class Report:
 
 
 class SimulationFailedError(AssertionError):
-    """A run failed. `seed` is the run's, `failure` says what was found and when."""
+    """A run failed. `seed` is the run's, `failure` says what was found and when, `plan` what was done to the
+    cluster: with `shrink` the smallest that is found to fail in the same way."""
 
-    def __init__(self, seed: int, failure: str) -> None:
-        super().__init__(seed, failure)
+    def __init__(self, seed: int, failure: str, plan: Plan) -> None:
+        super().__init__(seed, failure, plan)
         self.seed = seed
         self.failure = failure
+        self.plan = plan
 
     def __str__(self) -> str:
-        return f"seed {self.seed}: {self.failure}; again: simulate(..., seeds=[{self.seed}])"
+        again = f'simulate(..., seeds=[{self.seed}], shrink=True, trace="{self.seed}.html")'
+        return f"seed {self.seed}: {self.failure}; again, and as a page: {again}"
 
 
 @final
@@ -97,6 +106,8 @@ def simulate(
     *,
     seeds: int | Iterable[int] = 50,
     jobs: int = 1,
+    shrink: bool = False,
+    trace: str | PathLike[str] | None = None,
     on_run: Callable[[Summary], object] | None = None,
 ) -> Report:
     """Run replicas of a state machine on simulated clusters that lose messages, crash, lose power, change
@@ -108,9 +119,12 @@ def simulate(
     from the numbers it is given. `seeds`: so many runs, from seed 1 on, or these; each is at least 60
     simulated seconds. `jobs`: runs at the same time, with joblib installed. `on_run` is told of each run.
 
+    Of a run that fails, `shrink` looks for the fewest faults and clients with which it still does, in a
+    hundred runs or so, and `trace` is where to write an HTML page that shows it.
+
     Raises `SimulationFailedError` for the first run that is found to fail, `WorkloadError` for a workload
     that raises or returns something else, `ValueError` for no seeds, `TypeError` for a machine or a workload
-    that is none.
+    that is none, `OSError` if nothing can be written to `trace`.
 
     It checks that replicas agree, with each other and with a machine that is never restored, and that no read
     is older than it may be; not that `apply` and queries are right: a mistake that all of them make alike is
@@ -141,14 +155,29 @@ def simulate(
     chosen = seeds_of(seeds)
     _check(machine, workload)
     runs = seconds = operations = messages = faults = 0.0
-    for each in sweep(chosen, machine, _Maker(workload), jobs=jobs):
+    made = _Maker(workload)
+    for each in sweep(map(draw, chosen), machine, made, jobs=jobs):
         if on_run is not None:
             on_run(each)
         if each.kind:
-            raise SimulationFailedError(each.seed, each.failure)
+            plan, failure = draw(each.seed), each.failure
+            if shrink:
+                plan, failure = _shrunk(plan, failure, machine, made)
+            if trace is not None:
+                run_traced(plan, trace, machine, made)
+            raise SimulationFailedError(each.seed, failure, plan)
         runs += 1
         seconds += each.seconds
         operations += each.operations
         messages += each.messages
         faults += each.faults
     return Report(int(runs), seconds, int(operations), int(messages), int(faults))
+
+
+def _shrunk(plan: Plan, failure: str, machine: Callable[[], StateMachine], made: _Maker) -> tuple[Plan, str]:
+    """The smallest plan that is found to fail as `plan` does, and how it fails."""
+    outcome = run(plan, machine, made)
+    if outcome.failure is None:
+        return plan, f"{failure}; run again it does not fail: something depends on more than its seed"
+    smallest = shrunk(outcome, lambda smaller: run(smaller, machine, made))
+    return smallest.plan, str(smallest.failure)
