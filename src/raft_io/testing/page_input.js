@@ -314,6 +314,8 @@ function begin() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", dress);
   resize();
   openView(page.view);
+  // Not with the next frame: whoever opened the page sees it at once.
+  paintAll();
 }
 
 begin();
