@@ -36,7 +36,7 @@ COMPILED = [
     *[
         SOURCE / "testing" / f"{name}.py"
         for name in (
-            *("clients", "disk", "history", "key_value", "machine", "network", "operation"),
+            *("clients", "disk", "history", "key_value", "machine", "network"),
             *("process", "quorums", "timeline", "watched", "watcher", "wing_gong", "world"),
         )
     ],

@@ -82,8 +82,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if mark is not None:
         unknown = sorted(mark.kwargs.keys() - {"seeds"})
         if unknown or len(mark.args) > 1:
+            given = ", ".join([*map(repr, mark.args), *unknown])
             raise pytest.UsageError(
-                f"{metafunc.definition.nodeid}: the mark raft_sim takes seeds=..., not {', '.join(unknown)}"
+                f"{metafunc.definition.nodeid}: the mark raft_sim takes seeds=..., not {given}"
             )
         seeds = mark.kwargs.get("seeds", *mark.args or (50,))
     try:
@@ -99,5 +100,7 @@ def raft_sim(request: pytest.FixtureRequest) -> RaftSim:
     folder: Path | None = request.config.getoption(OPTION)
     if folder is None:
         return RaftSim(request.param)
+    folder = request.config.invocation_params.dir / folder
     folder.mkdir(parents=True, exist_ok=True)
-    return RaftSim(request.param, folder / (re.sub(r"[^\w.-]+", "-", request.node.name).strip("-") + ".html"))
+    name = re.sub(r"[^\w.-]+", "-", request.node.nodeid).strip("-")
+    return RaftSim(request.param, folder / f"{name}.html")

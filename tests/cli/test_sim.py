@@ -37,7 +37,7 @@ def test_one_seed_tells_its_plan_and_is_always_the_same(
     digests = set()
     plan = tmp_path / "plan.jsonl"
     plan.write_text(draw(5).to_json() + "\n")
-    for arguments in (["--seed", "5"], ["--plan", str(plan)]):
+    for arguments in (["--seed", "5"], ["--plan", str(plan), "--line", "1"]):
         assert main(["sim", *arguments, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert Plan.from_json(json.dumps(found["plan"])) == draw(5)
@@ -123,15 +123,33 @@ def test_every_plan_of_a_file_is_run(capsys: pytest.CaptureFixture[str], tmp_pat
     captured = capsys.readouterr()
     assert captured.out.startswith(f"3 plans of {three}: ")
     assert "3 failed" in captured.out
-    assert f"again: raft-io sim --plan {three} --line 2 --shrink --trace 5.html" in captured.err
+    assert f"again: raft-io sim --plan {three} --line 2 --shrink --trace=5.html" in captured.err
     assert again.read_text() == Path(three).read_text()
+
+
+def test_a_file_of_one_plan_is_run_as_one_of_many_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "one plan.jsonl"
+    path.write_text("\n" + draw(5).to_json() + "\n\n")
+    assert main(["sim", "--plan", str(path), "--jobs", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["runs"], found["interrupted"]) == (1, False)
+    assert main(["sim", "--plan", str(path), "--line", "1"]) == 1
+    assert "no plan in line 1" in capsys.readouterr().err
+
+
+def test_misuse_leaves_no_file(tmp_path: Path) -> None:
+    assert main(["sim", "--seeds", "2", "--trace", str(tmp_path / "page.html")]) == 2
+    assert main(["sim", "--seed", "5", "--shrink", "--trace", str(tmp_path / "page.html")]) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_line_of_a_file_is_one_run(capsys: pytest.CaptureFixture[str], three: str) -> None:
     assert main(["sim", "--plan", three, "--line", "2"]) == 0
     assert capsys.readouterr().out.startswith("seed 5: ")
     assert main(["sim", "--plan", three, "--line", "4"]) == 1
-    assert "has 3 lines, and no line 4" in capsys.readouterr().err
+    assert "has 3 lines, and no plan in line 4" in capsys.readouterr().err
     assert main(["sim", "--plan", three, "--shrink"]) == 2
     assert "has 3: say --line N" in capsys.readouterr().err
 

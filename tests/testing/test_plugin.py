@@ -57,7 +57,8 @@ def test_a_page_about_each_run_that_fails_is_written_where_it_is_wanted(pytester
     result = played(pytester, "--raft-sim-traces", "pages/of/today", result="missing", seeds=2)
     result.assert_outcomes(failed=2)
     pages = sorted(path.name for path in (pytester.path / "pages/of/today").iterdir())
-    assert pages == ["test_counter-seed-1.html", "test_counter-seed-2.html"]
+    name = "test_a_page_about_each_run_that_fails_is_written_where_it_is_wanted.py-test_counter-seed"
+    assert pages == [f"{name}-1.html", f"{name}-2.html"]
 
 
 def test_seeds_may_be_named(pytester: pytest.Pytester) -> None:

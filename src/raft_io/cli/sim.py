@@ -5,13 +5,14 @@ lost, nodes crash, disks fail, members change, and after every step all invarian
 fails is the same failure again whenever it is run.
 
 The exit status is 0 if all went well, 3 if safety was violated, 4 if a healed cluster made no progress, 5
-if a node died of a bug, 2 for misuse.
+if a node died of a bug, 130 if it was interrupted before anything failed, 2 for misuse.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +30,7 @@ from raft_io.testing.run import Outcome
 from raft_io.testing.run import run as run_plan
 from raft_io.testing.shrink import shrink
 from raft_io.testing.sweep import Summary, kind_of, summary, sweep
-from raft_io.testing.traced import run_traced
+from raft_io.testing.traced import run_traced, try_to_write
 
 __all__ = ["add_arguments", "run"]
 
@@ -94,7 +95,10 @@ def run(options: argparse.Namespace) -> int:
     """Run one plan or many."""
     for path in (options.failures, options.trace):
         if path is not None:
-            _try(path)
+            try:
+                try_to_write(path)
+            except OSError as error:
+                raise CommandFailedError(f"{path}: {error.strerror}") from error
     if options.line is not None and options.plan is None:
         raise UsageError("--line is that of a file of plans: say --plan FILE")
     if options.first is not None and (options.seed is not None or options.plan is not None):
@@ -103,19 +107,31 @@ def run(options: argparse.Namespace) -> int:
         return _run_one(draw(options.seed), options)
     if options.plan is not None:
         plans = _read(options.plan, options.line)
-        if len(plans) == 1:
-            return _run_one(plans[0], options)
+        if options.line is not None or (len(plans) == 1 and (options.shrink or options.trace)):
+            return _run_one(plans[0][1], options)
         if options.shrink or options.trace:
             raise UsageError(
                 f"--shrink and --trace are for one run, and {options.plan} has {len(plans)}: say --line N"
             )
-        return _run_many(lambda place: plans[place - 1], len(plans), f"plans of {options.plan}", options)
+        return _run_many(
+            lambda place: plans[place - 1][1],
+            lambda place: f"--plan {shlex.quote(str(options.plan))} --line {plans[place - 1][0]}",
+            len(plans),
+            f"plan{'s' * (len(plans) != 1)} of {options.plan}",
+            options,
+        )
     if options.shrink or options.trace:
         raise UsageError("--shrink and --trace are for one run: say --seed N")
     first = 1 if options.first is None else options.first
     count = options.seeds
     what = f"seed{'s' * (count != 1)} from {first}"
-    return _run_many(lambda place: draw(first + place - 1), count, what, options)
+    return _run_many(
+        lambda place: draw(first + place - 1),
+        lambda place: f"--seed {first + place - 1}",
+        count,
+        what,
+        options,
+    )
 
 
 # One.
@@ -132,8 +148,6 @@ def _run_one(plan: Plan, options: argparse.Namespace) -> int:
     took = time.perf_counter() - began
     if options.shrink:
         if outcome.failure is None:
-            if options.trace and not options.trace.stat().st_size:
-                options.trace.unlink()
             raise CommandFailedError(f"seed {plan.seed} does not fail: there is nothing to shrink")
         outcome = _shrunk(outcome)
         if options.trace:
@@ -165,34 +179,26 @@ def _shrunk(outcome: Outcome) -> Outcome:
         return run_plan(smallest)
 
 
-def _read(path: Path, line: int | None) -> list[Plan]:
-    """The plans in a file, or the one of a line."""
+def _read(path: Path, line: int | None) -> list[tuple[int, Plan]]:
+    """The plans in a file, or the one of a line, each with the number of its line."""
     try:
         lines = path.read_text().splitlines()
     except OSError as error:
         raise CommandFailedError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise CommandFailedError(f"{path}: {error}") from error
-    if not lines:
+    if not any(lines):
         raise CommandFailedError(f"{path} is empty: no run has failed")
-    if line is not None and line > len(lines):
-        raise CommandFailedError(f"{path} has {len(lines)} lines, and no line {line}")
-    plans: list[Plan] = []
+    if line is not None and (line > len(lines) or not lines[line - 1]):
+        raise CommandFailedError(f"{path} has {len(lines)} lines, and no plan in line {line}")
+    plans: list[tuple[int, Plan]] = []
     for number, text in enumerate(lines, 1):
-        if line in (None, number):
+        if line in (None, number) and text:
             try:
-                plans.append(Plan.from_json(text))
+                plans.append((number, Plan.from_json(text)))
             except ValueError as error:
                 raise CommandFailedError(f"{path}, line {number}: {error}") from error
     return plans
-
-
-def _try(path: Path) -> None:
-    """Fail now, not when the work is done, if nothing can be written there."""
-    try:
-        path.open("a").close()
-    except OSError as error:
-        raise CommandFailedError(f"{path}: {error.strerror}") from error
 
 
 def _traced(plan: Plan, path: Path) -> Outcome:
@@ -229,12 +235,19 @@ def _show(outcome: Outcome) -> None:
 # Many.
 
 
-def _run_many(plan_at: Callable[[int], Plan], count: int, what: str, options: argparse.Namespace) -> int:
+def _run_many(
+    plan_at: Callable[[int], Plan],
+    again: Callable[[int], str],
+    count: int,
+    what: str,
+    options: argparse.Namespace,
+) -> int:
+    """Run the plans at the places from 1 to `count`; `again` says how to run one of them alone."""
     found: list[Summary] = []
     interrupted = False
     try:
         results = sweep(map(plan_at, range(1, count + 1)), jobs=options.jobs or 1, dask=options.dask)
-        for each in _watched(results, count, options):
+        for each in _watched(results, count, again):
             found.append(each)
             if each.kind and options.failures:
                 _append(options.failures, plan_at(each.place))
@@ -249,7 +262,8 @@ def _run_many(plan_at: Callable[[int], Plan], count: int, what: str, options: ar
     failed = [each for each in found if each.kind]
     totals = _totals(found)
     if options.json:
-        print(json.dumps(totals | {"failures": [asdict(each) for each in failed]}))
+        failures = [asdict(each) for each in failed]
+        print(json.dumps(totals | {"interrupted": interrupted, "failures": failures}))
     else:
         print(
             f"{totals['runs']}{f' of {count}' * interrupted} {what}: "
@@ -273,7 +287,7 @@ def _totals(found: list[Summary]) -> dict[str, Any]:
     }
 
 
-def _watched(results: Iterable[Summary], count: int, options: argparse.Namespace) -> Iterator[Summary]:
+def _watched(results: Iterable[Summary], count: int, again: Callable[[int], str]) -> Iterator[Summary]:
     """The results, shown as they come."""
     console = Console(stderr=True)
     columns = (
@@ -292,11 +306,8 @@ def _watched(results: Iterable[Summary], count: int, options: argparse.Namespace
                 failures += 1
                 text = f"seed {each.seed}: {each.kind}: {each.failure}"
                 console.print(text, style="red", markup=False, soft_wrap=True)
-                which = f"--seed {each.seed}"
-                if options.plan is not None:
-                    which = f"--plan {options.plan} --line {each.place}"
-                again = f"  again: raft-io sim {which} --shrink --trace {each.seed}.html"
-                console.print(again, markup=False, soft_wrap=True)
+                more = f"  again: raft-io sim {again(each.place)} --shrink --trace={each.seed}.html"
+                console.print(more, markup=False, soft_wrap=True)
             speed = seconds / (time.perf_counter() - began)
             told = f"{seconds:,.0f} s simulated, {speed:,.0f} a second, {faults:,} faults, {failures} failed"
             progress.update(task, advance=1, told=told)

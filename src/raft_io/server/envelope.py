@@ -76,6 +76,10 @@ class Member:
     address: str
     incarnation: int
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        # Compiled, a frozen dataclass is not copied or pickled without.
+        return Member, (self.address, self.incarnation)
+
 
 @final
 class Command(Value):

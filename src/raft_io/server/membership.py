@@ -43,6 +43,10 @@ class MemberInfo:
     role: str
     incarnation: int
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        # Compiled, a frozen dataclass is not copied or pickled without.
+        return MemberInfo, (self.address, self.role, self.incarnation)
+
 
 def everyone(membership: Membership) -> frozenset[NodeId]:
     """All that take part."""

@@ -214,8 +214,8 @@ class Clients:
         """A node has answered that it could not, or does not know."""
         self._open.pop(attempt, None)
         call = attempt.call
-        if isinstance(error, CommandError) and call.is_read:
-            # The query has refused: that is an answer, of no place.
+        if call.is_read and (isinstance(error, CommandError) or self.world.ledger.was_raised(error)):
+            # The query itself has raised this: that is an answer, of no place.
             call.outcome = "refused"
             self.count += 1
             self._done(call)

@@ -64,7 +64,7 @@ def _both(a: NodeId, b: NodeId) -> Pairs:
 
 
 def partition(world: World, fault: Fault) -> Undo:
-    """Two sides; `amount` has a bit for each node."""
+    """Two sides; node 1 is on that of bit 1 of `amount`, node 2 on that of bit 2, and so on."""
     mask = int(fault.amount)
     nodes = world.plan.nodes
     return _cut(world, [(a, b) for a in nodes for b in nodes if (mask >> a & 1) != (mask >> b & 1)])

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import struct
 from collections.abc import Callable
-from types import NoneType
 from typing import Any, BinaryIO, Final, final
 
-from raft_io import CommandError, NodeId
+from raft_io import CommandError, NodeId, StorageError
 from raft_io.server import StateMachine
+from raft_io.testing.checks.base import told
 from raft_io.testing.workload import Operation, captured
 
-__all__ = ["TAG", "UNKNOWN", "Applied", "Asked", "Ledger", "WatchedMachine", "kept", "shown"]
+__all__ = ["CAUSES", "TAG", "Applied", "Ledger", "WatchedMachine", "answer_to", "differing"]
 
 TAG: Final = 8
 """Bytes before each command that tell it from all others. The watched machine does not see them."""
@@ -21,8 +20,10 @@ TAG: Final = 8
 SHOWN: Final = 60
 """Characters of a result that a message shows."""
 
-UNKNOWN: Final = object()
-"""Stands for an answer that cannot be kept."""
+CAUSES: Final = (
+    "the state machine is not deterministic, a query changes it, or its capture or restore loses something"
+)
+"""Why a replica may differ from others."""
 
 _HEAD: Final = struct.Struct("<QQ16s")
 """In front of a saved state: the place, the time, and the hash of all commands up to there."""
@@ -44,29 +45,19 @@ class Applied:
 
 
 @final
-class Asked:
-    """A query that a replica has answered: after how many commands, at what time, and with what."""
-
-    __slots__ = ("answer", "operation", "place", "time")
-
-    def __init__(self, operation: Operation, place: int, time: int, answer: Any) -> None:
-        self.operation = operation
-        self.place = place
-        self.time = time
-        self.answer = answer
-
-
-@final
 class Ledger:
     """The one history: what any replica has applied, by place from 1 on."""
 
     def __init__(self) -> None:
         self.history: list[Applied] = []
-        self.asked: list[Asked] = []
-        self.times: set[tuple[int, int]] = set()
-        """What replicas were told of the time: after how many commands, and what."""
+        self.times: dict[int, list[int]] = {}
+        """What replicas were told of the time after how many commands, in order."""
+        self.raised: list[Exception] = []
+        """What queries have raised that nobody was told of yet."""
         self.places: dict[bytes, int] = {}
         self.problem: Callable[[str], None] = _raise
+        self.queried: Callable[[WatchedMachine, Operation, Any], None] = _nothing
+        """Is told of every query, where it was asked, and what came of it: see `answer_to`."""
         self.still = False
         """Whether no replica wants the time any more."""
 
@@ -80,9 +71,8 @@ class Ledger:
                 self.problem(f"node {node} applies {tag.hex()} as number {place}; others {known.tag.hex()}")
             elif known.outcome != outcome:
                 self.problem(
-                    f"node {node} comes to another result than others for command {place}, {shown(answer)} "
-                    f"instead of {shown(known.answer)}: the state machine is not deterministic, a query "
-                    "changes it, or its capture or restore loses something"
+                    f"node {node} comes to another result than others for command {place}, "
+                    f"{differing(answer, known.answer)}: {CAUSES}"
                 )
             return
         if place != len(history) + 1:
@@ -92,11 +82,43 @@ class Ledger:
         history.append(Applied(command, outcome, answer))
         self.places[tag] = place
 
+    def was_raised(self, error: Exception) -> bool:
+        """Whether this is what a query has raised; asked once."""
+        for place, each in enumerate(self.raised):
+            if each is error:
+                del self.raised[place]
+                return True
+        return False
 
-def shown(answer: object) -> str:
-    """A result, short enough for a message."""
-    text = repr(answer)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+def differing(one: object, other: object) -> str:
+    """Two results that differ, the second after "instead of": of long ones what is around the difference."""
+    texts = [repr(one), repr(other)]
+    if max(map(len, texts)) > SHOWN:
+        pairs = enumerate(zip(*texts, strict=False))
+        differs = next((place for place, (a, b) in pairs if a != b), min(map(len, texts)))
+        start = max(0, differs - SHOWN // 2)
+        texts = [
+            f"{'...' * (start > 0)}{text[start : start + SHOWN]}{'...' * (len(text) > start + SHOWN)}"
+            for text in texts
+        ]
+    return f"{texts[0]} instead of {texts[1]}"
+
+
+def answer_to(query: Callable[[Any], Any], machine: StateMachine) -> Any:
+    """What a query gives, or what it raises, as texts."""
+    try:
+        return query(machine)
+    except Exception as error:
+        return _raised(error)
+
+
+def _raised(error: Exception) -> tuple[str, str]:
+    return "raises", f"{type(error).__name__}: {error}"
+
+
+def _nothing(*_: Any) -> None:
+    pass
 
 
 def _raise(text: str) -> None:
@@ -114,6 +136,8 @@ class WatchedMachine(StateMachine):
         self.place = 0
         self.time = 0
         self.chain = bytes(16)
+        self.restores = 0
+        """How often it was restored."""
 
     def apply(self, command: bytes) -> bytes:
         self.place += 1
@@ -141,7 +165,9 @@ class WatchedMachine(StateMachine):
         if now <= self.time:
             self.ledger.problem(f"node {self.node} is told {now} ms after {self.time}")
         self.time = now
-        self.ledger.times.add((self.place, now))
+        times = self.ledger.times.setdefault(self.place, [])
+        if not times or times[-1] < now:
+            times.append(now)
         self.chain = _digest(self.chain + now.to_bytes(8, "big"))
         self.inner.advance(now)
 
@@ -150,11 +176,19 @@ class WatchedMachine(StateMachine):
 
     def capture(self) -> Callable[[BinaryIO], None]:
         head = _HEAD.pack(self.place, self.time, self.chain)
-        write = captured(self.inner)
+        try:
+            write = captured(self.inner)
+        except Exception as error:
+            self._fails("capture", error)
+            raise
 
         def both(stream: BinaryIO) -> None:
             stream.write(head)
-            write(stream)
+            try:
+                write(stream)
+            except Exception as error:
+                self._fails("capture", error)
+                raise
 
         return both
 
@@ -164,25 +198,32 @@ class WatchedMachine(StateMachine):
             self.ledger.problem(f"node {self.node} goes back from command {self.place} to {place}")
         if place > len(self.ledger.history):
             self.ledger.problem(f"node {self.node} restores command {place}, which nobody has applied")
-        self.inner.restore(stream)
+        try:
+            self.inner.restore(stream)
+        except Exception as error:
+            self._fails("restore", error)
+            raise
         self.place, self.time, self.chain = place, time, chain
+        self.restores += 1
+
+    def _fails(self, method: str, error: Exception) -> None:
+        """The user's `method` has raised. What the disk does to it is no fault of it."""
+        if not isinstance(error, (OSError, StorageError)):
+            where = f"node {self.node}, after command {self.place}"
+            self.ledger.problem(f"{where}: {type(self.inner).__name__}.{method} raised {told(error)}")
 
     def query(self, operation: Operation) -> tuple[int, Any]:
         """The place at which a read is served, and what it gives."""
-        assert operation.query is not None
-        result = operation.query(self.inner)
-        self.ledger.asked.append(Asked(operation, self.place, self.time, kept(result)))
+        query = operation.query
+        assert query is not None
+        try:
+            result = query(self.inner)
+        except Exception as error:
+            self.ledger.raised.append(error)
+            self.ledger.queried(self, operation, _raised(error))
+            raise
+        self.ledger.queried(self, operation, result)
         return self.place, result
-
-
-def kept(result: object) -> Any:
-    """What a query gave, as it is now: what the machine changes later must not change it."""
-    if isinstance(result, (bytes, str, int, float, NoneType)):
-        return result
-    try:
-        return copy.deepcopy(result)
-    except Exception:
-        return UNKNOWN
 
 
 def _digest(data: bytes) -> bytes:

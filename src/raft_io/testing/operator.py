@@ -46,6 +46,8 @@ class Operator:
         self.voters = world.plan.voters
         self.wanted: set[NodeId] = set()
         """Spares that are to join."""
+        self._seated: set[tuple[NodeId, int]] = set()
+        """Who has been a member, and in which life of its disk: who was removed since does not come back."""
         self.told: dict[str, int] = {}
         """What became of what was asked for, by name."""
         self._asked = (0, 0, 0)
@@ -85,8 +87,14 @@ class Operator:
         if not leader.is_settled:
             return
         for process in self.world.running:
-            joins = process.members.is_joining and process.id in self.wanted
-            if joins and self._admit(leader, now, process):
+            who, joins = (process.id, process.incarnation), process.members.is_joining
+            if process.id in everyone(now):
+                if not joins:
+                    self._seated.add(who)
+            elif who not in self._seated:
+                # Its address may have come into the log, and what makes it a member been lost with a leader.
+                joins = True
+            if joins and process.id in self.wanted and self._admit(leader, now, process):
                 return
         if len(now.voters) < self.voters:
             for learner in sorted(now.learners):

@@ -447,6 +447,7 @@ class Process:
             self.driver.snapshot_failed(capture.index, error)
         else:
             self.driver.snapshot_taken(capture.index, data)
+            self.world.watcher.captured(self.world.now, self.id, capture.index)
         self.schedule()
 
     def _write(self, capture: Capture) -> bytes | SnapshotData:

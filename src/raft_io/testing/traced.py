@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from os import PathLike
+from pathlib import Path
 
 from raft_io.kv.store import KeyValueStore
 from raft_io.server import StateMachine
@@ -13,7 +14,16 @@ from raft_io.testing.run import Outcome, run
 from raft_io.testing.tracer import Tracer
 from raft_io.testing.workload import Workload
 
-__all__ = ["run_traced"]
+__all__ = ["run_traced", "try_to_write"]
+
+
+def try_to_write(path: str | PathLike[str]) -> None:
+    """Raise `OSError` now, not when the work is done, if nothing can be written to `path`."""
+    file = Path(path)
+    is_new = not file.exists()
+    file.open("a").close()
+    if is_new:
+        file.unlink()
 
 
 def run_traced(

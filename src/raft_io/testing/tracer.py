@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, final
 
-from raft_io import AppendEntries, AppendEntriesReply, InstallSnapshot, Membership, NodeId, Role, wire
+from raft_io import AppendEntries, AppendEntriesReply, Index, InstallSnapshot, Membership, NodeId, Role, wire
 from raft_io.core.messages import Message
 from raft_io.server import frames
 from raft_io.testing.checks.base import ViolationError
@@ -49,6 +49,7 @@ class Tracer(Watcher):
         self._events: list[Event] = []
         self._roles: dict[NodeId, tuple[Shown, int]] = {}
         self._done: dict[NodeId, tuple[int, int]] = {}
+        self._restores: dict[NodeId, tuple[int, int]] = {}
         self._members: dict[NodeId, Membership] = {}
         self._up: dict[NodeId, bool] = {}
         self._begun = False
@@ -57,7 +58,8 @@ class Tracer(Watcher):
         """What was collected, of a run of `plan` that took `end` seconds."""
         if failure is not None:
             self._add(Violated(failure.at, str(failure)))
-        title = f"seed {plan.seed}: {plan.voters} voters" + (f", {plan.spares} spares" if plan.spares else "")
+        title = f"seed {plan.seed}: {plan.voters} voter{'s' * (plan.voters != 1)}"
+        title += f", {plan.spares} spare{'s' * (plan.spares != 1)}" if plan.spares else ""
         text = None if failure is None else str(failure)
         return Trace(title, plan.seed, plan.nodes, end, text, self._events)
 
@@ -121,9 +123,18 @@ class Tracer(Watcher):
             if done[1] != before[1]:
                 self._add(Progressed(now, process.id, "apply", done[1]))
             self._done[process.id] = done
+        restores = (process.life, process.machine.restores)
+        if restores[1] and restores != self._restores.get(process.id):
+            snapshot = process.log.snapshot()
+            index = 0 if snapshot is None else snapshot.index
+            self._add(Progressed(now, process.id, "snapshot restored", index))
+            self._restores[process.id] = restores
         if self._members.get(process.id) != node.membership:
             self._add(MembersChanged(now, process.id, str(node.membership)))
             self._members[process.id] = node.membership
+
+    def captured(self, now: float, node: NodeId, index: Index) -> None:
+        self._add(Progressed(now, node, "snapshot taken", index))
 
     def called(self, now: float, call: Call) -> None:
         self._add(Called(now, call.client, call.operation.text, int.from_bytes(call.tag, "big")))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, final
+from typing import Any, Final, final
 
 from raft_io.server import StateMachine
 from raft_io.testing.checks.base import told
 from raft_io.testing.drawing import draw
 from raft_io.testing.plan import Plan
-from raft_io.testing.run import run
+from raft_io.testing.run import Outcome, run
 from raft_io.testing.shrink import shrink as shrunk
 from raft_io.testing.sweep import Summary, sweep
-from raft_io.testing.traced import run_traced
+from raft_io.testing.traced import run_traced, try_to_write
 from raft_io.testing.workload import Operation, Workload, WorkloadError
 
 __all__ = ["Report", "SimulationFailedError", "seeds_of", "simulate"]
@@ -39,17 +39,23 @@ class Report:
 
 class SimulationFailedError(AssertionError):
     """A run failed. `seed` is the run's, `failure` says what was found and when, `plan` what was done to the
-    cluster: with `shrink` the smallest that is found to fail in the same way."""
+    cluster: with `shrink` the smallest that is found to fail in the same way. `page`: the file that shows it.
+    """
 
-    def __init__(self, seed: int, failure: str, plan: Plan) -> None:
-        super().__init__(seed, failure, plan)
+    def __init__(self, seed: int, failure: str, plan: Plan, page: str = "") -> None:
+        super().__init__(seed, failure, plan, page)
         self.seed = seed
         self.failure = failure
         self.plan = plan
+        self.page = page
 
     def __str__(self) -> str:
-        again = f'simulate(..., seeds=[{self.seed}], shrink=True, trace="{self.seed}.html")'
-        return f"seed {self.seed}: {self.failure}; again, and as a page: {again}"
+        more = (
+            f'again, and as a page: simulate(..., seeds=[{self.seed}], shrink=True, trace="{self.seed}.html")'
+        )
+        if self.page:
+            more = f"{self.page} shows it"
+        return f"seed {self.seed}: {self.failure}; {more}"
 
 
 @final
@@ -132,8 +138,9 @@ def simulate(
     depends on a clock, on random numbers or on the order in which a set was filled; state that `restore`
     loses, or that `capture` shares with what `apply` changes later; exceptions. State that `capture` leaves
     out is found if it shows in what a command or a query answers, or in a `fingerprint` of yours: without
-    one, two machines are in the same state that would save the same. Answers are compared as `==` says, by
-    copies (`copy.deepcopy`); what equals nothing but itself is not compared.
+    one, two machines are in the same state that would save the same. Answers are compared as `==` says; what
+    equals nothing but itself is not compared, nor are iterators. So `machine` is called once more than there
+    are nodes, and a query is asked more than once: it may depend on the machine alone, and change nothing.
 
     >>> class Counter(StateMachine):
     ...     def __init__(self) -> None:
@@ -155,17 +162,14 @@ def simulate(
     chosen = seeds_of(seeds)
     _check(machine, workload)
     runs = seconds = operations = messages = faults = 0.0
+    if trace is not None:
+        try_to_write(trace)
     made = _Maker(workload)
     for each in sweep(map(draw, chosen), machine, made, jobs=jobs):
         if on_run is not None:
             on_run(each)
         if each.kind:
-            plan, failure = draw(each.seed), each.failure
-            if shrink:
-                plan, failure = _shrunk(plan, failure, machine, made)
-            if trace is not None:
-                run_traced(plan, trace, machine, made)
-            raise SimulationFailedError(each.seed, failure, plan)
+            raise _told(each, machine, made, shrink, trace)
         runs += 1
         seconds += each.seconds
         operations += each.operations
@@ -174,10 +178,45 @@ def simulate(
     return Report(int(runs), seconds, int(operations), int(messages), int(faults))
 
 
-def _shrunk(plan: Plan, failure: str, machine: Callable[[], StateMachine], made: _Maker) -> tuple[Plan, str]:
-    """The smallest plan that is found to fail as `plan` does, and how it fails."""
+NOT_AGAIN: Final = "run again it does not fail: something depends on more than its seed"
+
+
+def _told(
+    found: Summary,
+    machine: Callable[[], StateMachine],
+    made: _Maker,
+    shrink: bool,
+    trace: str | PathLike[str] | None,
+) -> SimulationFailedError:
+    """The failure that was found, after all that is wanted was done about it."""
+    plan, failure = draw(found.seed), found.failure
+    if shrink:
+        try:
+            smallest = _shrunk(plan, machine, made)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(f"seed {found.seed} failed: {failure}")
+            raise
+        plan, failure = (plan, f"{failure}; {NOT_AGAIN}") if smallest is None else smallest
+    if trace is None:
+        return SimulationFailedError(found.seed, failure, plan)
+    shown = run_traced(plan, trace, machine, made).failure
+    if shown is None and NOT_AGAIN not in failure:
+        failure = f"{failure}; {NOT_AGAIN}"
+    return SimulationFailedError(found.seed, failure if shown is None else str(shown), plan, str(trace))
+
+
+def _shrunk(plan: Plan, machine: Callable[[], StateMachine], made: _Maker) -> tuple[Plan, str] | None:
+    """The smallest plan that is found to fail as `plan` does, and how it fails; `None`: it does not."""
     outcome = run(plan, machine, made)
     if outcome.failure is None:
-        return plan, f"{failure}; run again it does not fail: something depends on more than its seed"
-    smallest = shrunk(outcome, lambda smaller: run(smaller, machine, made))
+        return None
+
+    def attempt(smaller: Plan) -> Outcome:
+        try:
+            return run(smaller, machine, made)
+        except WorkloadError:
+            # A workload for many may be none for one.
+            return replace(outcome, plan=smaller, failure=None)
+
+    smallest = shrunk(outcome, attempt)
     return smallest.plan, str(smallest.failure)

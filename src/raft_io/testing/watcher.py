@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
 
-from raft_io import NodeId
+from raft_io import Index, NodeId
 from raft_io.testing.plan import Fault
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Watcher:
 
     def turned(self, now: float, process: Process) -> None:
         """A node took a turn."""
+
+    def captured(self, now: float, node: NodeId, index: Index) -> None:
+        """A node has taken a snapshot of what it has applied up to `index`."""
 
     def called(self, now: float, call: Call) -> None:
         """A client asks."""

@@ -27,8 +27,9 @@ SHOWN: Final = 60
 @final
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Something that a client asks for: a `command` for `StateMachine.apply`, or else a `query`, a
-    function of the state machine that only reads. `text` describes it; `about` is for whoever made it."""
+    """Something that a client asks for: a `command` for `StateMachine.apply`, or else a `query`, a function
+    of the state machine that only reads, and is called more than once. `text` describes it; `about` is for
+    whoever made it."""
 
     text: str
     command: bytes | None = None

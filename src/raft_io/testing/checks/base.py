@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, final
-
-from mypy_extensions import mypyc_attr
 
 from raft_io import Index, LogEntry, Message, NodeId, Snapshot
 
@@ -21,6 +20,9 @@ __all__ = ["CALM", "CRASH", "HOOKS", "PROGRESS", "WHOLE_RUN", "Check", "Hooks", 
 PROGRESS: Final = "progress"
 CALM: Final = "calm"
 CRASH: Final = "crash"
+
+ELSEWHERE: Final = ("<", sysconfig.get_path("stdlib"), str(Path(__file__).parents[2]))
+"""Where the paths begin of code that is Python's own, or this package's."""
 
 WHOLE_RUN: Final = {
     PROGRESS: (
@@ -41,12 +43,12 @@ WHOLE_RUN: Final = {
 
 
 def told(error: BaseException) -> str:
-    """An exception, and where it was raised."""
+    """An exception, and where it was raised: the innermost place that is neither Python's nor ours."""
     trace = traceback.extract_tb(error.__traceback__)
     text = f"{type(error).__name__}: {error}"
     if not trace:
         return text
-    last = trace[-1]
+    last = next((frame for frame in reversed(trace) if not frame.filename.startswith(ELSEWHERE)), trace[-1])
     return f"{text} ({Path(last.filename).name}, line {last.lineno}, in {last.name})"
 
 
@@ -73,7 +75,6 @@ class ViolationError(BaseException):
         return f"{self.check} (invariant {self.number}) at {self.at:.3f} s: {self.text}"
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Check:
     """An invariant, or a few that belong together. A check overrides the hooks that it needs; each is called
     by the world, whatever `process` it concerns, while that is as the arguments say."""

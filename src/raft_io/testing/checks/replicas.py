@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from raft_io.server import StateMachine
 from raft_io.testing.checks.base import Check, told
+from raft_io.testing.machine import CAUSES, differing
 from raft_io.testing.workload import WorkloadError, fingerprint
 from raft_io.testing.world import World
 
@@ -41,8 +42,8 @@ class Replicas(Check):
                 self.fail(
                     14,
                     f"nodes {first.id} and {other.id} have applied the same {first.machine.place} "
-                    "commands, but are in different states, or save equal ones differently: the state "
-                    "machine is not deterministic, or its capture or restore loses something",
+                    f"commands, but are in different states, or save equal ones differently, "
+                    f"{differing(state_of(self.world, other.machine.inner), state)}: {CAUSES}",
                 )
 
 
@@ -55,4 +56,6 @@ def state_of(world: World, machine: StateMachine) -> Hashable:
         found: Hashable = taken(machine)
     except Exception as error:
         raise WorkloadError(f"the workload's fingerprint raised {told(error)}") from error
+    if found is None:
+        raise WorkloadError("the workload's fingerprint returned None: nothing tells two states apart")
     return found
