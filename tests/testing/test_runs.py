@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from raft_io.testing import Fault, Plan, draw, run
+from raft_io.testing.clients import Call
 from raft_io.testing.plan import Load
 from raft_io.testing.run import CRASH, PROGRESS
+from raft_io.testing.watcher import Watcher
 
 pytestmark = pytest.mark.core
 
@@ -81,3 +84,30 @@ def test_each_trouble_of_the_leader_alone_is_survived(kind: str) -> None:
     assert outcome.failure is None
     assert outcome.faults == 3
     assert outcome.operations > 100
+
+
+class Presses(Watcher):
+    """Somebody presses Ctrl-C, so often, when clients ask for something."""
+
+    def __init__(self, presses: int) -> None:
+        self.presses = presses
+        self.calls = 0
+
+    def called(self, now: float, call: Call) -> None:
+        self.calls += 1
+        if self.calls <= self.presses:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(("presses", "waits"), [(1, True), (2, False)])
+def test_an_interrupt_waits_for_the_end_of_the_run_unless_it_comes_twice(presses: int, waits: bool) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    watcher = Presses(presses)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(draw(5), watcher=watcher)
+        assert (watcher.calls >= 600) == waits
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert run(draw(5)).failure is None
+    finally:
+        signal.signal(signal.SIGINT, before)

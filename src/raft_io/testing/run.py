@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Final, final
 
 from raft_io import Index, NodeId
@@ -72,7 +74,7 @@ def run(
     watcher: Watcher | None = None,
 ) -> Outcome:
     """Carry out a plan."""
-    with _ALONE, _limits(plan), _few_collections():
+    with _ALONE, _patience(), _limits(plan), _few_collections():
         return _run(plan, machine, workload, watcher)
 
 
@@ -101,6 +103,32 @@ def _few_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Ctrl-C waits for the end of the run, a second or so: in the middle of compiled code an interrupt may
+    abort the process. Who does not want to wait presses it twice."""
+    usual = signal.default_int_handler
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGINT) is not usual:
+        yield
+        return
+    pressed = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            usual(number, frame)
+        pressed = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _run(
