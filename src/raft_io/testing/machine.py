@@ -71,7 +71,7 @@ class Ledger:
                 self.problem(f"node {node} applies {tag.hex()} as number {place}; others {known.tag.hex()}")
             elif known.outcome != outcome:
                 self.problem(
-                    f"node {node} comes to another result than others for command {place}, "
+                    f"node {node} comes to another result than before for command {place}, "
                     f"{differing(answer, known.answer)}: {CAUSES}"
                 )
             return
