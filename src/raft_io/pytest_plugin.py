@@ -12,6 +12,7 @@ With `--raft-sim-traces DIR` each run that fails is made as small as it can be, 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ __all__ = ["RaftSim"]
 
 FIXTURE = "raft_sim"
 OPTION = "--raft-sim-traces"
+
+LONGEST = 150
+"""Characters of the name of a test that the name of its page has."""
 
 
 class RaftSim:
@@ -103,4 +107,6 @@ def raft_sim(request: pytest.FixtureRequest) -> RaftSim:
     folder = request.config.invocation_params.dir / folder
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w.-]+", "-", request.node.nodeid).strip("-")
+    if len(name) > LONGEST:
+        name = f"{name[:LONGEST]}-{zlib.crc32(name.encode()):08x}"
     return RaftSim(request.param, folder / f"{name}.html")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import FunctionType
+
 import pytest
 
 from raft_io.core.rng import SplitMix64
@@ -36,3 +38,7 @@ def test_between_equal_ends() -> None:
 
 def test_between_over_the_whole_range_of_ticks() -> None:
     assert 1 <= SplitMix64(5).between(1, 2**63 - 1) <= 2**63 - 1
+
+
+def test_it_is_not_compiled_so_that_an_interrupt_does_not_abort_the_process() -> None:
+    assert isinstance(SplitMix64.next, FunctionType)

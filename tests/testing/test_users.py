@@ -319,8 +319,10 @@ class Odd(Reads):
 
 
 def test_a_fingerprint_that_raises_is_told_as_such() -> None:
-    with pytest.raises(WorkloadError, match="the workload's fingerprint raised LookupError: no such state"):
+    text = "the workload's fingerprint raised LookupError: no such state"
+    with pytest.raises(WorkloadError, match=text) as caught:
         simulate(Counter, Odd(), seeds=[1])
+    assert isinstance(caught.value.__cause__, LookupError)
 
 
 class Plain:

@@ -1,4 +1,8 @@
-"""The random numbers of a node: SplitMix64, so that a seed gives the same run on every platform."""
+"""The random numbers of a node: SplitMix64, so that a seed gives the same run on every platform.
+
+It is not compiled: CPython looks for signals in the middle of long multiplications, and compiled code takes
+what their handlers raise there for a lack of memory.
+"""
 
 from __future__ import annotations
 

@@ -18,9 +18,10 @@ STEP: Final = 1 << 20
 
 def write_all(file: File, data: bytes, offset: int) -> None:
     """Write all of `data`, however little the disk takes at a time."""
-    done = file.pwrite(data, offset)
+    # A file system of the user's may count in numbers that are no `int`.
+    done = int(file.pwrite(data, offset))
     while done < len(data):
-        taken = file.pwrite(memoryview(data)[done:], offset + done)
+        taken = int(file.pwrite(memoryview(data)[done:], offset + done))
         if taken <= 0:
             raise OSError(errno.EIO, "the disk takes no more of a write")
         done += taken

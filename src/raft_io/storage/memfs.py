@@ -70,15 +70,15 @@ class _Data:
         _resize(self.seen, size)
         self.pending.append(size)
 
-    def settle(self, coin: Callable[[], bool] | None) -> None:
+    def settle(self, coin: Callable[[], object] | None) -> None:
         """Carry out what is pending: all of it, or what the coin grants; of the sizes, a first part."""
         sizes = True
         for change in self.pending:
             if isinstance(change, int):
-                sizes = sizes and (coin is None or coin())
+                sizes = sizes and (coin is None or bool(coin()))
                 if sizes:
                     _resize(self.durable, change)
-            elif coin is None or coin():
+            elif coin is None or bool(coin()):
                 start = change[0] * SECTOR
                 if start + len(change[1]) > len(self.durable):
                     _resize(self.durable, start + len(change[1]))
@@ -106,7 +106,7 @@ class _Names:
         _change(self.seen, names)
         self.pending.append(names)
 
-    def settle(self, coin: Callable[[], bool] | None) -> None:
+    def settle(self, coin: Callable[[], object] | None) -> None:
         for names in self.pending:
             if coin is not None and not coin():
                 break
@@ -204,7 +204,7 @@ class MemoryFileSystem:
 
     def __init__(
         self,
-        coin: Callable[[], bool] = _never,
+        coin: Callable[[], object] = _never,
         fault: Callable[[str, str], None] = _no_fault,
         max_transfer: int = 1 << 62,
     ) -> None:

@@ -8,6 +8,7 @@ between leaves a temporary file, which the next open removes.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Final, final
 
 from google_crc32c import value
@@ -87,7 +88,7 @@ class Segments:
         for number in numbers:
             scan = self._scan(number, index, scan, number == numbers[-1])
         if scan is None:
-            if any(SNAPSHOT_NAME.fullmatch(name) for name in self.fs.listdir(self.path)):
+            if any(SNAPSHOT_NAME.fullmatch(name) for name in self._listing()):
                 path = self._path_of(1)
                 raise corrupt("there is a snapshot, and no segment", path, 0)
             self._start(SegmentHeader(1, self.segment_size))
@@ -99,7 +100,7 @@ class Segments:
     def _numbers(self) -> list[int]:
         """The segments that make up the log: the last ones without a gap. Those before a gap are left over
         from a compaction, whose removals a power failure may have kept in any order."""
-        names = self.fs.listdir(self.path)
+        names = self._listing()
         for name in names:
             if name.endswith(TEMPORARY):
                 self.fs.unlink(os.path.join(self.path, name))
@@ -310,6 +311,10 @@ class Segments:
             raise corrupt("the checksum of a record does not match", self._path_of(number), offset)
         content = decode_body(record.flags, body, record.length)
         return decode_entries(content, entries_start(record.flags))
+
+    def _listing(self) -> list[str]:
+        found: Iterable[str] = self.fs.listdir(self.path)
+        return list(found)
 
     def _path_of(self, number: int) -> str:
         return os.path.join(self.path, segment_name(number))

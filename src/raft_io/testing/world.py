@@ -6,7 +6,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from raft_io import Index, LogEntry, Membership, NodeId, Snapshot, StorageError, Term, wire
 from raft_io.core.messages import Message
@@ -60,7 +60,7 @@ class World:
         machine: Callable[[], StateMachine],
         workload: Workload,
         checks: Sequence[Callable[[World], Check]],
-        watcher: Watcher | None = None,
+        watcher: Any = None,
     ) -> None:
         self.plan = plan
         self.workload = workload
@@ -74,7 +74,8 @@ class World:
         """What nodes are configured with that start now."""
         self.injected = 0
         """Faults that have happened."""
-        self.watcher = watcher if watcher is not None else Watcher()
+        self.watcher: Any = watcher if watcher is not None else Watcher()
+        """A `Watcher`, or anything else that has its methods."""
         self._hash = hashlib.blake2b(digest_size=16)
         self._unhashed: list[bytes] = []
         """What the digest has yet to take in: in blocks that is cheaper."""

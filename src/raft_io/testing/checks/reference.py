@@ -57,7 +57,8 @@ class Reference(Check):
         self.fail(
             32,
             f"after {self.place} commands node {replica.node} answers the query {operation.text!r} with "
-            f"{differing(answer, found)}, as a machine that is never restored does: {CAUSES}",
+            f"{differing(answer, found)}, as a machine that is never restored does: {CAUSES}, or the query "
+            "depends on more than the machine",
         )
 
     def ended(self) -> None:

@@ -55,7 +55,9 @@ def state_of(world: World, machine: StateMachine) -> Hashable:
     try:
         found: Hashable = taken(machine)
     except Exception as error:
-        raise WorkloadError(f"the workload's fingerprint raised {told(error)}") from error
+        failed = WorkloadError(f"the workload's fingerprint raised {told(error)}")
+        failed.__cause__ = error  # compiled, `from` leaves that out
+        raise failed from error
     if found is None:
         raise WorkloadError("the workload's fingerprint returned None: nothing tells two states apart")
     return found
