@@ -59,7 +59,9 @@ class Dev(Nodes):
         """kill -9, all at once."""
         pids = [self.pid(node) for node in nodes]
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            # One that was killed a moment ago may not be back yet: its file has the old number.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for process in self._by_hand:
             if process.pid in pids:
                 process.wait()

@@ -408,6 +408,20 @@ def test_a_joiner_ignores_removals_from_before_its_time() -> None:
     assert known.settled and members(raft, fs, initial=False).settled
 
 
+def test_who_joins_takes_an_earlier_life_of_the_leader_in_its_table_for_what_it_is() -> None:
+    """Its log has come no further; and after a restart nobody who vouches for the leader is remembered."""
+    raft, fs = node(), disk()
+    known = members(raft, fs, initial=False)
+    known.adopt({2: Member("h:2", 21), 3: Member("h:3", 31)}, 5)
+    assert known.is_joining
+    again = Greeting("c", 2, 22, "h:2")
+    assert known.objection(again) is None
+    known.greeted(again)
+    assert 2 not in known.strangers()
+    # It is no more than heard: what it replies is not counted.
+    assert not known.counts(2)
+
+
 def test_the_membership_comes_from_the_log_the_snapshot_or_the_start() -> None:
     assert membership_index(node().log) == 0
     assert membership_index(node(log_of((2, Membership([1])), (4, Membership([1, 2])), last=6)).log) == 4

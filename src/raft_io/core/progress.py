@@ -20,6 +20,9 @@ SNAPSHOT: Final = "snapshot"
 """The entries that the follower lacks are compacted away: it is sent a snapshot, one piece at a time, and no
 entries until it has all of it."""
 
+WIDE: Final = 1 << 20
+"""A window beyond any limit."""
+
 
 @final
 class Progress:
@@ -49,6 +52,7 @@ class Progress:
         "sizes",
         "snapshot",
         "state",
+        "window",
     )
 
     def __init__(self, id: i64, next: i64, now: i64) -> None:  # noqa: A002
@@ -61,6 +65,10 @@ class Progress:
         self.sizes: list[int] = []
         """Bytes of commands in each of them."""
         self.inflight_bytes: i64 = 0
+        self.window: i64 = WIDE
+        """How many of them there may be, within the limit: few after one was refused, and twice as many with
+        each that arrives. Where messages overtake each other every window has some that are refused; to send
+        a whole one again for each would feed on itself."""
         self.commit_sent: i64 = 0
         """The commit index that the follower was told last."""
         self.heard: i64 = now
@@ -80,7 +88,7 @@ class Progress:
     def can_send(self, window: i64, window_bytes: i64) -> bool:
         """Whether one more `AppendEntries` with entries may be under way."""
         if self.state is REPLICATE:
-            return len(self.inflight) < window and (
+            return len(self.inflight) < min(window, self.window) and (
                 window_bytes == 0 or self.inflight_bytes < window_bytes or not self.inflight
             )
         return self.state is PROBE and not self.inflight
@@ -120,6 +128,7 @@ class Progress:
         if match <= self.match:
             return False
         self.match = match
+        self.window = min(2 * self.window, WIDE)
         return True
 
     def refused(self, next: i64) -> bool:  # noqa: A002
@@ -131,6 +140,8 @@ class Progress:
             next = self.match + 1  # noqa: A001
         if self.state is PROBE and next >= self.next:
             return False
+        if self.state is REPLICATE:
+            self.window = 1
         self.state = PROBE
         self._forget_inflight()
         self.next = min(next, self.next)

@@ -198,7 +198,9 @@ class Members:
         member = node in everyone(membership)
         known = self._incarnation(node)
         told = self._told.get(node, ("", 0))[1]
-        if greeting.incarnation not in (known, told) and (known or told):
+        # Of one that joins the log may have come to no more than an earlier life of the other, which may lead
+        # now. It has no vote, and counts none.
+        if not self.is_joining and greeting.incarnation not in (known, told) and (known or told):
             return (
                 f"{frames.STRANGER}node {node} "
                 "comes with another data directory than the one it is known by; "
@@ -281,7 +283,8 @@ class Members:
         for node, (_, incarnation) in self._greeted.items():
             told = self._told.get(node, ("", 0))[1]
             if (
-                node not in strangers
+                not self.is_joining
+                and node not in strangers
                 and self._incarnation(node) not in (0, incarnation)
                 and told != incarnation
             ):
