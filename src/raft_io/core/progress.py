@@ -23,6 +23,9 @@ entries until it has all of it."""
 WIDE: Final = 1 << 20
 """A window beyond any limit."""
 
+CALM: Final = 256
+"""So many messages have to arrive between two refusals that do not narrow the window."""
+
 
 @final
 class Progress:
@@ -37,6 +40,7 @@ class Progress:
     """
 
     __slots__ = (
+        "calm",
         "checksum",
         "commit_sent",
         "heard",
@@ -66,9 +70,11 @@ class Progress:
         """Bytes of commands in each of them."""
         self.inflight_bytes: i64 = 0
         self.window: i64 = WIDE
-        """How many of them there may be, within the limit: few after one was refused, and twice as many with
-        each that arrives. Where messages overtake each other every window has some that are refused; to send
-        a whole one again for each would feed on itself."""
+        """How many of them there may be, within the limit: one where they are refused again and again, and
+        twice as many with each that arrives. Where messages overtake each other every window has some that
+        are refused; to send a whole one again for each would feed on itself."""
+        self.calm: i64 = CALM
+        """How many have arrived since one was refused."""
         self.commit_sent: i64 = 0
         """The commit index that the follower was told last."""
         self.heard: i64 = now
@@ -129,6 +135,7 @@ class Progress:
             return False
         self.match = match
         self.window = min(2 * self.window, WIDE)
+        self.calm += 1
         return True
 
     def refused(self, next: i64) -> bool:  # noqa: A002
@@ -141,7 +148,9 @@ class Progress:
         if self.state is PROBE and next >= self.next:
             return False
         if self.state is REPLICATE:
-            self.window = 1
+            if self.calm < CALM:
+                self.window = 1
+            self.calm = 0
         self.state = PROBE
         self._forget_inflight()
         self.next = min(next, self.next)
